@@ -1,0 +1,1 @@
+"""What runs in the capture kernel: an explicit sequence of steps under one time budget."""

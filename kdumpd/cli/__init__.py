@@ -1,0 +1,1 @@
+"""The verbs, declared in one table, and the outermost door."""

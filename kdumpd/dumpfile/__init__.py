@@ -1,0 +1,1 @@
+"""The KDUMP format: declared structures, writer, reader, verifier."""

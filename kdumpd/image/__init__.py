@@ -1,0 +1,1 @@
+"""The capture image: what goes into it, and dracut to build it."""

@@ -1,0 +1,1 @@
+"""The crash kernel: its command line and kexec."""

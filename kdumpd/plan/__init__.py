@@ -1,0 +1,1 @@
+"""What has to be done, as a pure function of policy, facts and state."""

@@ -1,0 +1,1 @@
+"""A real crash in a throwaway virtual machine, judged from outside."""

@@ -1,0 +1,1 @@
+"""The step values that a plan is made of."""
