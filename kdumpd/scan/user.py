@@ -1,0 +1,140 @@
+"""The user engine: walks mem_map over the vmcore with the standard library alone.
+
+It jumps: a free block or a compound page that is dropped whole costs one look at its head. Everything else is judged in
+windows of at most `planes.WINDOW` structures. Memory is a few windows, whatever the size of the machine.
+Called by `capture.save`. May import the rest of `scan`, `vmcore` and `policy.model`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from kdumpd.errors import ScanError, VmcoreError
+from kdumpd.policy.model import PageKind
+from kdumpd.scan.fates import Fates
+from kdumpd.scan.planes import WINDOW, WindowJudge
+from kdumpd.scan.rules import Fate, Verdict, judge
+from kdumpd.scan.selection import BitmapSink, Interval, PageCounts, Progress, present_pages
+from kdumpd.vmcore.layout import PageLayout
+from kdumpd.vmcore.mem_map import MemMapRun
+from kdumpd.vmcore.memory import Memory
+from kdumpd.vmcore.vmcore import Vmcore
+
+STRIDE = 1024  # pages; a window may end at each multiple, where a block that can be jumped over may start
+JUMP_ORDER = 6  # a block of 64 pages or more is jumped over; a smaller one is cheaper as part of a window
+
+
+def scan(
+    core: Vmcore,
+    level: PageKind,
+    hands_off: tuple[Interval, ...],
+    sink: BitmapSink,
+    progress: Progress | None = None,
+) -> PageCounts:
+    """Stream bitmap 2 of `core` at this dump level to `sink`; the counts by kind.
+
+    Raises ScanError if the crashed kernel's page structures cannot be found or understood at all. Where single ones
+    cannot be read, their pages are kept and a warning says how many.
+    """
+    try:
+        layout = PageLayout.of(core.info)
+        runs = core.mem_map()
+    except VmcoreError as error:
+        raise ScanError(f"the page structures of the crashed kernel cannot be scanned: {error}") from error
+    present = present_pages(core.memory.ranges, core.page_size)
+    fates = Fates(core.max_pfn, present, hands_off, sink, progress)
+    walk = _Walk(core.memory, layout, level, present, fates)
+    try:
+        for run in runs:
+            walk.run(run)
+    except VmcoreError as error:
+        raise ScanError(f"mem_map cannot be followed after pfn {fates.position:#x}: {error}") from error
+    return fates.finish(walk.examined, walk.warnings())
+
+
+class _Walk:
+    """The walk over mem_map, run by run."""
+
+    def __init__(
+        self, memory: Memory, layout: PageLayout, level: PageKind, present: tuple[Interval, ...], fates: Fates
+    ) -> None:
+        self.examined = 0
+        self._memory = memory
+        self._layout = layout
+        self._level = level
+        self._windows = WindowJudge(layout, level)
+        self._present = present
+        self._starts = [interval.start for interval in present]
+        self._fates = fates
+        self._bad_orders = 0
+        self._unreadable = 0
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the walk."""
+        said = list(self._layout.unknown)
+        if self._bad_orders:
+            said.append(f"{self._bad_orders} free blocks have an impossible order and are kept")
+        if self._unreadable:
+            said.append(f"{self._unreadable} pages are kept because their page structures cannot be read")
+        return tuple(said)
+
+    def run(self, run: MemMapRun) -> None:
+        """Settle the fates of all pages of one run of mem_map."""
+        fates, size = self._fates, self._layout.size
+        end = run.first_pfn + run.count
+        fates.fill(run.first_pfn, Fate.KEEP)  # present, but without a page structure
+        while fates.position < end:
+            pfn = fates.position
+            present = self._next_present(pfn)
+            if present > pfn:
+                fates.fill(min(present, end), Fate.HOLE)
+                continue
+            at = run.physical + (pfn - run.first_pfn) * size
+            try:
+                block = self._block_at(pfn, at, end)
+                if block is not None:
+                    fates.fill(pfn + (1 << block.order), block.fate)
+                    continue
+                self._window(pfn, at, self._window_end(run, pfn, end))
+            except VmcoreError:
+                skipped = min(end, (pfn // STRIDE + 1) * STRIDE)
+                self._unreadable += skipped - pfn
+                fates.fill(skipped, Fate.KEEP)
+
+    def _next_present(self, pfn: int) -> int:
+        """The first page frame from `pfn` on that lies in a PT_LOAD, rounded down to what a window may start at."""
+        at = bisect_right(self._starts, pfn) - 1
+        if at >= 0 and pfn < self._present[at].end:
+            return pfn
+        if at + 1 == len(self._present):
+            return 1 << 62
+        return max(pfn, self._starts[at + 1] & -8)
+
+    def _block_at(self, pfn: int, at: int, end: int) -> Verdict | None:
+        """The verdict on a block that starts here, if it is dropped whole and worth a jump."""
+        if pfn & ((1 << JUMP_ORDER) - 1):
+            return None
+        size = self._layout.size
+        pages = self._memory.read(at, 2 * size if pfn + 1 < end else size)
+        self.examined += 1
+        verdict = judge(self._layout, self._level, pfn, pages[:size], pages[size:])
+        return verdict if verdict.fate and verdict.order >= JUMP_ORDER else None
+
+    def _window_end(self, run: MemMapRun, pfn: int, end: int) -> int:
+        """Where a window that starts at `pfn` ends: at a block to jump over, or when it is full."""
+        last = min(end, pfn + WINDOW)
+        stop = (pfn // STRIDE + 1) * STRIDE
+        while stop < last:
+            at = run.physical + (stop - run.first_pfn) * self._layout.size
+            if self._block_at(stop, at, end) is not None:
+                return stop
+            stop += STRIDE
+        return last
+
+    def _window(self, pfn: int, at: int, end: int) -> None:
+        window = self._memory.read(at, (end - pfn) * self._layout.size)
+        verdict = self._windows.judge(pfn, window)
+        self.examined += end - pfn
+        self._bad_orders += verdict.bad_orders
+        self._fates.put(verdict.fates)
+        self._fates.fill(pfn + verdict.reach, verdict.reach_fate)

@@ -1,0 +1,124 @@
+"""The bulk engine gives, page by page, what the rule book gives."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+
+from kdumpd.policy.model import PageKind
+from kdumpd.scan.planes import WINDOW, WindowJudge
+from kdumpd.scan.rules import Fate, judge
+from kdumpd.vmcore.layout import PageLayout
+from tests.unit.scan.layouts import TEXTS, layout
+
+FIRST_PFN = 0x40000
+
+
+def random_window(known: PageLayout, count: int, seed: int) -> bytes:
+    """Structures that take every field from the values that rules look at, valid or not."""
+    draw = random.Random(seed)
+    bits = [known.lru, known.private_flag, known.swapcache, known.swapbacked, known.head, 1 << 9, 1 << 40]
+    bits += [known.hwpoison or 0, known.slab_flag or 0]
+    types = [known.buddy_type, known.offline_type, known.unaccepted_type, known.slab_type, known.hugetlb_value]
+    mapcounts = [0xFFFFFFFF, 0xFFFFFFFF, 0, 1, 0xFFFFFF00, 0xF0000001, *(value for value in types if value is not None)]
+    pages = bytearray()
+    for _ in range(count):
+        page = bytearray(known.size)
+        flags = sum({draw.choice(bits) for _ in range(draw.randrange(4))})
+        if draw.random() < 0.2:
+            flags |= draw.choice([0, 1, 2, 3, 4, 9, 200])  # the order of the compound page whose second page this is
+            flags |= draw.choice([0, 1 << 8])
+        struct.pack_into("<Q", page, known.flags, flags)
+        struct.pack_into(
+            "<Q", page, known.compound_head, draw.choice([0, 0, 0, 0xFFFF888000000000, 0xFFFFEA0000000001])
+        )
+        struct.pack_into("<B", page, 16, draw.choice([0, 2, 3]))
+        struct.pack_into("<B", page, 17, draw.choice([0, 1, 2, 9, 200]))
+        struct.pack_into("<Q", page, known.mapping, draw.choice([0, 0xFFFF888000000000, 0xFFFF888000000001, 3]))
+        struct.pack_into("<Q", page, known.private, draw.choice([0, 0, 1, 2, 3, 10, 11, 1 << 40]))
+        struct.pack_into("<I", page, known.mapcount, draw.choice(mapcounts))
+        pages += page
+    return bytes(pages)
+
+
+def walk(known: PageLayout, level: PageKind, window: bytes) -> tuple[list[int], int]:
+    """The fates by the rule book, one page after the other, and the reach of the last block."""
+    size = known.size
+    count = len(window) // size
+    fates: list[int] = []
+    reach = 0
+    while len(fates) < count:
+        at = len(fates)
+        pages = window[at * size : (at + 2) * size]
+        verdict = judge(known, level, FIRST_PFN + at, pages[:size], pages[size:])
+        if verdict.order:
+            reach = at + (1 << verdict.order)
+        fates += [verdict.fate] * (1 << verdict.order)
+    return fates[:count], reach
+
+
+@pytest.mark.parametrize("kernel", TEXTS)
+@pytest.mark.parametrize("level", range(32))
+def test_every_level_agrees_with_the_rule_book(kernel: str, level: int) -> None:
+    known = layout(kernel)
+    window = random_window(known, 1024, seed=level)
+    verdict = WindowJudge(known, PageKind(level)).judge(FIRST_PFN, window)
+    fates, reach = walk(known, PageKind(level), window)
+    assert list(verdict.fates) == fates
+    assert verdict.reach == reach
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_level_31_agrees_on_small_and_odd_windows(seed: int) -> None:
+    known = layout("6.12")
+    window = random_window(known, 2 + 7 * seed, seed)
+    verdict = WindowJudge(known, PageKind(31)).judge(FIRST_PFN, window)
+    assert list(verdict.fates) == walk(known, PageKind(31), window)[0]
+
+
+def page(known: PageLayout, **fields: int) -> bytes:
+    made = bytearray(known.size)
+    struct.pack_into("<I", made, known.mapcount, fields.get("mapcount", 0xFFFFFFFF))
+    struct.pack_into("<Q", made, known.flags, fields.get("flags", 0))
+    struct.pack_into("<Q", made, known.private, fields.get("private", 0))
+    struct.pack_into("<Q", made, known.mapping, fields.get("mapping", 0))
+    return bytes(made)
+
+
+def test_free_block_reaches_beyond_its_window() -> None:
+    known = layout("6.1")
+    window = page(known) * 62 + page(known, mapcount=0xFFFFFF7F, private=10) + page(known)
+    start = 1024 - 62
+    verdict = WindowJudge(known, PageKind.FREE).judge(start, window)
+    assert (verdict.reach, verdict.reach_fate) == (62 + 1024, Fate.FREE)
+    assert list(verdict.fates) == [Fate.KEEP] * 62 + [Fate.FREE] * 2
+
+
+@pytest.mark.parametrize(("order", "pfn"), [(11, 0), (1 << 40, 0), (3, 4)])
+def test_free_block_of_an_impossible_order_is_kept_and_counted(order: int, pfn: int) -> None:
+    known = layout("6.1")
+    window = page(known, mapcount=0xFFFFFF7F, private=order) + page(known)
+    verdict = WindowJudge(known, PageKind.FREE).judge(pfn, window)
+    assert list(verdict.fates) == [Fate.KEEP, Fate.KEEP]
+    assert verdict.bad_orders == 1
+
+
+def test_anonymous_page_with_waiters_is_user_data_where_slab_is_a_page_type() -> None:
+    known = layout("6.12")
+    window = page(known, flags=1 << 7, mapping=0xFFFF888000000001, mapcount=0) * 2
+    assert list(WindowJudge(known, PageKind.USER).judge(0, window).fates) == [Fate.USER] * 2
+
+
+def test_classes_that_vmcoreinfo_does_not_tell_are_kept_and_named() -> None:
+    known = layout("6.1", without="BUDDY")
+    window = page(known, mapcount=0xFFFFFF7F, private=10) * 8
+    assert not any(WindowJudge(known, PageKind(31)).judge(0, window).fates)
+    assert any("free pages are kept" in line for line in known.unknown)
+
+
+def test_full_window_is_judged() -> None:
+    known = layout("7.1")
+    window = random_window(known, 64, 1) * (WINDOW // 64)
+    assert list(WindowJudge(known, PageKind(31)).judge(FIRST_PFN, window).fates) == walk(known, PageKind(31), window)[0]
