@@ -1,0 +1,68 @@
+# One command for each thing a developer does; every target installs what it lacks (apt, pip) and can be run again.
+#   make venv      .venv with .venv/bin/kdumpd
+#   make check     lint, types, import contracts, unit and fuzz tests (under 2 minutes)
+#   make test      check, then the tests on real crashes that carry most
+#   make rehearse  crash a real kernel in a VM and verify its dump
+#   make matrix    every kernel, level, fault and reader; resumes; writes docs/matrix.md when whole
+#   make bench     the measurements of docs/performance.md
+#   make docs      what is generated: docs/policy.md
+#   make picture   docs/rehearsal.svg, from a rehearsal
+.DELETE_ON_ERROR:
+.PHONY: venv check test rehearse matrix bench docs picture tools vm-tools bench-tools clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+CACHE ?= $(HOME)/.cache/kdumpd
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_CACHE_DIR := $(CACHE)/pip
+
+CHECK_PACKAGES := python3-venv shellcheck
+VM_PACKAGES := busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
+	qemu-system-x86 zstd
+BENCH_PACKAGES := kdump-tools debootstrap
+
+venv: .venv/installed
+
+.venv/installed: pyproject.toml | tools
+	@echo "making .venv"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make venv: $(PYTHON) is older than 3.11; install a newer one and run make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --editable '.[dev]' \
+		|| { echo "make venv: pip could not install the dependencies; see the line above and check the network" >&2; exit 1; }
+	@touch $@
+
+tools:
+	@packaging/install-tools $(CHECK_PACKAGES)
+
+vm-tools:
+	@packaging/install-tools $(VM_PACKAGES)
+
+check: venv
+	@$(BIN)/ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@git ls-files -z -- '*.sh' packaging/install-tools .ci/run | xargs -0 shellcheck
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/pytest -q tests/unit tests/fuzz
+
+test: check vm-tools
+	@$(BIN)/pytest -v --timeout 900 -m 'not matrix' tests/vm tests/fault
+
+rehearse: venv vm-tools
+	@$(BIN)/kdumpd rehearse $(REHEARSE)
+
+matrix: venv vm-tools
+	@$(BIN)/python -m tests.matrix
+
+bench: venv vm-tools
+	@$(BIN)/python -m bench
+
+docs: venv
+	@$(BIN)/python -m kdumpd.policy.reference
+
+picture: venv vm-tools
+	@$(BIN)/python -m kdumpd.rehearse.picture docs/rehearsal.svg
+
+clean:
+	rm -rf .venv build *.egg-info
