@@ -1,0 +1,72 @@
+"""Throwaway ext4 disks: made with their directories in them, read from outside, never mounted here.
+
+Called by `rehearse.session`; programs: mkfs.ext4, e2fsck and debugfs of e2fsprogs. May import `host.program` and
+`errors`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from kdumpd.errors import RehearsalError
+from kdumpd.host import program
+
+_PACKAGE = "e2fsprogs"
+# Named one by one, so that every kernel from 5.10 on mounts what any e2fsprogs made.
+_FEATURES = (
+    "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,"
+    "extra_isize,metadata_csum,resize_inode"
+)
+
+
+def make(path: Path, size: int, directories: Iterable[str] = ()) -> str:
+    """An ext4 file system of `size` bytes in the new sparse file `path`, with these directories; its UUID."""
+    identity = str(uuid.uuid4())
+    with tempfile.TemporaryDirectory() as root:
+        for directory in directories:
+            Path(root, directory.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        for folder in (Path(root), *Path(root).rglob("*")):
+            folder.chmod(0o755)
+        with path.open("xb") as file:
+            file.truncate(size)
+        _run("mkfs.ext4", "-q", "-F", "-O", _FEATURES, "-N", "2048", "-m", "0", "-U", identity, "-d", root, str(path))
+    return identity
+
+
+def take_out(path: Path, directory: str, into: Path) -> tuple[Path, ...]:
+    """What lies in `directory` of the file system now also lies in `into`; the folders and files there, sorted.
+
+    A journal that the last kernel left is replayed first.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    outcome = program.run([program.require("e2fsck", _PACKAGE), "-f", "-p", str(path)])
+    if outcome.code >= 4:  # e2fsck(8): 4 errors left uncorrected, 8 and above could not work
+        raise RehearsalError(f"{path}: e2fsck cannot repair the file system the VM left: {outcome.complaint}")
+    for name in _names(path, directory):
+        _run("debugfs", "-R", f'rdump "{directory.rstrip("/")}/{name}" "{into}"', str(path))
+    return tuple(sorted(into.iterdir()))
+
+
+def is_clean(path: Path) -> bool:
+    """Whether the file system was unmounted, with nothing left in its journal."""
+    text = _run("dumpe2fs", "-h", str(path))
+    state = re.search(r"^Filesystem state:\s+(.*)$", text, re.MULTILINE)
+    return bool(state and state[1] == "clean") and "needs_recovery" not in text
+
+
+def _names(path: Path, directory: str) -> list[str]:
+    # "/inode/mode/uid/gid/name/size/" (debugfs(8), ls -p)
+    listing = _run("debugfs", "-R", f'ls -p "{directory}"', str(path))
+    names = [line.split("/")[5] for line in listing.splitlines() if line.count("/") >= 6]
+    return [name for name in names if name not in (".", "..", "lost+found")]
+
+
+def _run(name: str, *arguments: str) -> str:
+    outcome = program.run([program.require(name, _PACKAGE), *arguments])
+    if outcome.code:
+        raise RehearsalError(f"{name} {arguments[-1]}: {outcome.complaint or f'exit code {outcome.code}'}")
+    return outcome.output

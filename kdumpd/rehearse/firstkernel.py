@@ -1,0 +1,51 @@
+"""The initrd of the rehearsal's first kernel: the guest program, kexec, and the crash kernel with its image.
+
+The guest program runs on the same interpreter tree as the capture image's runner, made by the same code. Called by
+`rehearse.session`. May import `image`, `host` and of `rehearse` `initrd`, `kernels` and `guest`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from kdumpd.host import program
+from kdumpd.image import closure, interpreter
+from kdumpd.rehearse import guest
+from kdumpd.rehearse.initrd import Initrd
+from kdumpd.rehearse.kernels import Kernel
+
+#: Where the crash kernel and its image lie in the guest.
+CRASH_KERNEL = "/crash/vmlinuz"
+CRASH_INITRD = "/crash/initrd"
+MODULES = "/modules"
+
+
+def build(kernel: Kernel, drivers: tuple[str, ...], orders: guest.Orders, capture_initrd: bytes) -> bytes:
+    """The archive; `orders` without its modules, which are `drivers` and what they need in the order to load them."""
+    initrd = Initrd()
+    with tempfile.TemporaryDirectory(prefix="kdumpd-guest-") as folder:
+        staging = Path(folder)
+        interpreter.stage(closure.running()._replace(entry="kdumpd.rehearse.guest"), staging)
+        _copy_tree(initrd, staging)
+    initrd.program(Path(program.require("kexec", "kexec-tools")))
+    initrd.file(CRASH_KERNEL, kernel.vmlinuz.read_bytes())
+    initrd.file(CRASH_INITRD, capture_initrd)
+    modules = initrd.module_tree(kernel, drivers, MODULES)
+    initrd.file(guest.ORDERS, orders._replace(modules=modules).to_json())
+    return initrd.to_bytes()
+
+
+def _copy_tree(initrd: Initrd, root: Path) -> None:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            place = f"/{path.relative_to(root)}"
+            if path.is_symlink():
+                initrd.link(place, str(path.readlink()))
+            elif place == f"/{interpreter.RUNNER}":
+                initrd.file("/init", path.read_bytes(), 0o755)
+            else:
+                initrd.file(place, path.read_bytes(), stat.S_IMODE(path.stat().st_mode))

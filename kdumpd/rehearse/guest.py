@@ -1,0 +1,183 @@
+"""What runs as PID 1 in the rehearsal's first kernel: loads the crash kernel, fills memory, and crashes the machine.
+
+Everything it is to do stands in /rehearsal.json (`Orders`); what it did goes to the console, one line a stage, as
+`kdumpd-guest: {json}`, where `rehearse.timeline` reads it. The crash kernel is loaded by the loader's own code. Carried
+in the guest's initrd with the modules it imports. May import `capture.kernel`, `loader`, `policy`, and of `rehearse`
+what needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdumpd.capture import kernel
+from kdumpd.errors import KdumpdError
+from kdumpd.rehearse import numbers
+from kdumpd.rehearse.workload import Kind, Workload
+
+ORDERS = "/rehearsal.json"
+PREFIX = "kdumpd-guest: "
+# The kernel's function that an oops is made in: nothing but this program calls it (rehearse.oops).
+OOPS_FUNCTION = {"x86_64": "__x64_sys_sethostname", "aarch64": "__arm64_sys_sethostname"}
+_DISK_PATIENCE = 20.0  # seconds for a disk to come up after its driver
+
+
+class GuestDisk(NamedTuple):
+    """A disk to mount: `free` is how many bytes shall be left on it, None for as it is."""
+
+    device: str
+    directory: str
+    read_only: bool
+    free: int | None
+
+
+class Orders(NamedTuple):
+    """What this program is to do; `load` is pages by kind, `modules` are paths in the order to load them."""
+
+    nonce: str
+    panic: str
+    modules: tuple[str, ...]
+    disks: tuple[GuestDisk, ...]
+    scratch: str
+    load: dict[str, int]
+    crash_kernel: dict[str, Any]
+
+    def to_json(self) -> str:
+        """The text of /rehearsal.json."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Orders:
+        """The orders in such a text."""
+        values = json.loads(text)
+        values["disks"] = tuple(GuestDisk(*disk) for disk in values["disks"])
+        values["modules"] = tuple(values["modules"])
+        return cls(**values)
+
+
+def main() -> None:
+    """Does not come back: the machine has crashed, or said why it could not and gone off."""
+    try:
+        _carry_out()
+    except KdumpdError as error:
+        say("failed", text=str(error))
+    except Exception as error:
+        say("failed", text=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+    kernel.power_off()
+
+
+def say(stage: str, **values: Any) -> None:
+    """One line on the console that no message of the kernel cuts in two."""
+    level = Path("/proc/sys/kernel/printk")
+    before = level.read_text().split()[0]
+    level.write_text("1")
+    os.write(1, f"\r\n{PREFIX}{json.dumps({'stage': stage, **values})}\r\n".encode())
+    level.write_text(before)
+
+
+def _carry_out() -> None:
+    for source, directory in (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/load")):
+        Path(directory).mkdir(exist_ok=True)
+        options = "size=90%" if source == "tmpfs" else ""
+        kernel.mount(source, directory, source, 0, options)
+    orders = Orders.from_json(Path(ORDERS).read_text())
+    say("up", release=os.uname().release, seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
+    for module in orders.modules:
+        kernel.load_module(module, "")
+    for disk in orders.disks:
+        _mount(disk)
+    _mount(GuestDisk(orders.scratch, "/scratch", read_only=False, free=None))
+    say("disks", count=len(orders.disks))
+    say("loaded", **_load_crash_kernel(orders.crash_kernel))
+    workload = Workload(orders.nonce, "/scratch", "/load")
+    for kind, pages in orders.load.items():
+        workload.allocate(Kind(kind), pages)
+    workload.hold_nonce_page()
+    Path("/dev/kmsg").write_text(f"<5>kdumpd rehearsal nonce {orders.nonce}\n")
+    _settle()
+    say("filled", held=workload.held, numbers=_numbers()._asdict())
+    _crash(orders.panic)
+
+
+def _mount(disk: GuestDisk) -> None:
+    deadline = time.monotonic() + _DISK_PATIENCE
+    while not Path(disk.device).exists():
+        if time.monotonic() > deadline:
+            raise KdumpdError(f"{disk.device}: the VM's disk did not come up within {_DISK_PATIENCE:.0f} s")
+        time.sleep(0.05)
+    Path(disk.directory).mkdir(parents=True, exist_ok=True)
+    kernel.mount(disk.device, disk.directory, "ext4", 1 if disk.read_only else 0)  # MS_RDONLY
+    if disk.free is not None:
+        _fill(disk.directory, disk.free)
+    if not disk.read_only:
+        # A file system in use when the machine crashes, with a journal to replay, as on a real machine.
+        Path(disk.directory, "in-use").write_text("written by the first kernel\n")
+
+
+def _fill(directory: str, free: int) -> None:
+    """A file takes what the file system has above `free` bytes."""
+    state = os.statvfs(directory)
+    size = state.f_bavail * state.f_frsize - free
+    if size > 0:
+        descriptor = os.open(f"{directory}/filler", os.O_CREAT | os.O_WRONLY, 0o600)
+        os.posix_fallocate(descriptor, 0, size)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _settle() -> None:
+    """Pages that wait in per-processor batches are on the lists that the counters count."""
+    Path("/proc/sys/vm/compact_memory").write_text("1")  # drains them first (mm/compaction.c, lru_add_drain_all)
+    Path("/proc/sys/vm/stat_refresh").read_text()
+
+
+def _numbers() -> numbers.Numbers:
+    return numbers.from_guest(*(Path("/proc", name).read_text() for name in ("vmstat", "meminfo", "iomem")))
+
+
+def _crash(panic: str) -> None:
+    Path("/proc/sys/kernel/printk").write_text("7")
+    if panic == "sysrq":
+        say("crashing", panic=panic)
+        Path("/proc/sysrq-trigger").write_text("c")
+    elif panic == "nmi":
+        Path("/proc/sys/kernel/unknown_nmi_panic").write_text("1")
+        say("crashing", panic=panic)
+    elif panic == "oops":
+        Path("/proc/sys/kernel/panic_on_oops").write_text("1")
+        say("crashing", panic=panic, address=_symbol(OOPS_FUNCTION[os.uname().machine]))
+        while True:
+            socket.sethostname("rehearsal")
+            time.sleep(0.1)
+    elif panic == "oom":
+        Path("/proc/sys/vm/panic_on_oom").write_text("1")
+        say("crashing", panic=panic)
+        hog = []
+        while True:
+            hog.append(bytearray(64 << 20))
+            hog[-1][::4096] = bytes(len(hog[-1]) // 4096)
+    while True:
+        time.sleep(1)
+
+
+def _symbol(name: str) -> int:
+    for line in Path("/proc/kallsyms").read_text().splitlines():
+        words = line.split()
+        if words[2] == name:
+            return int(words[0], 16)
+    raise KdumpdError(f"/proc/kallsyms: no {name}; this kernel has no system call wrappers to stop in")
+
+
+def _load_crash_kernel(orders: dict[str, Any]) -> dict[str, Any]:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Which kernel a rehearsal boots: one installed here, a file, or a Debian package fetched and unpacked in the cache.
+
+Called by `kdumpd rehearse --kernel` and by the test lab; imports packages and errors.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from kdumpd.errors import HostError
+from kdumpd.rehearse.packages import CACHE, Archive, Say, new_folder, run
+
+# A kernel package that holds files of the kernel itself, old style or split (linux-binary, linux-modules, linux-base
+# since 7.x); plain `linux-base` is a package of scripts and has no release in its name.
+PART = re.compile(r"linux-(image|binary|modules|base)-\d\S*")
+
+
+class Kernel(NamedTuple):
+    """A kernel's files; `modules` is the folder `.../lib/modules/RELEASE`, with modules.dep."""
+
+    release: str
+    vmlinuz: Path
+    modules: Path
+    config: Path | None
+
+    @property
+    def root(self) -> Path:
+        """The folder that `depmod -b` and `modprobe -d` call the base: it has lib/modules/RELEASE."""
+        return self.modules.parent.parent.parent
+
+
+def find(reference: str = "", say: Say = lambda line: None) -> Kernel:
+    """The kernel that `--kernel` names: an installed release, a path to a vmlinuz, PACKAGE or PACKAGE=VERSION.
+
+    Empty means the running kernel if it is installed, else the newest installed one, else Debian's own
+    `linux-image-ARCHITECTURE` of this machine's Debian release. HostError says what was looked for.
+    """
+    if not reference:
+        return installed(os.uname().release) or _newest_installed() or _debian_default(say)
+    if "/" in reference:
+        return from_path(Path(reference))
+    here = installed(reference)
+    if here:
+        return here
+    package, _, version = reference.partition("=")
+    if not package.startswith("linux-"):
+        raise HostError(
+            f"--kernel {reference}: no /boot/vmlinuz-{reference} here and no Debian kernel package's name; "
+            f"installed: {', '.join(_installed_releases()) or 'none'}"
+        )
+    return fetch(package, version, say=say)
+
+
+def installed(release: str, root: Path = Path("/")) -> Kernel | None:
+    """The kernel of this release installed under `root`, if it is: vmlinuz in /boot or beside its modules."""
+    for modules in (root / "lib/modules" / release, root / "usr/lib/modules" / release):
+        for vmlinuz in (root / "boot" / f"vmlinuz-{release}", modules / "vmlinuz"):
+            if vmlinuz.is_file() and modules.is_dir():
+                configs = (root / "boot" / f"config-{release}", modules / "config")
+                return Kernel(release, vmlinuz, modules, next((path for path in configs if path.is_file()), None))
+    return None
+
+
+def from_path(vmlinuz: Path) -> Kernel:
+    """The kernel of this file; its modules lie in the tree that the file is part of, else on this machine."""
+    if not vmlinuz.is_file():
+        raise HostError(f"{vmlinuz}: no such kernel; --kernel takes a release, a vmlinuz or a package's name")
+    vmlinuz = vmlinuz.resolve()
+    release = release_of(vmlinuz)
+    for root in (*vmlinuz.parents, Path("/")):
+        for modules in (root / "lib/modules" / release, root / "usr/lib/modules" / release):
+            if modules.is_dir():
+                configs = (vmlinuz.with_name(f"config-{release}"), modules / "config")
+                return Kernel(release, vmlinuz, modules, next((path for path in configs if path.is_file()), None))
+    raise HostError(f"{vmlinuz}: no lib/modules/{release} in a folder above it or on this machine; put it there")
+
+
+def release_of(vmlinuz: Path) -> str:
+    """The release a kernel file was built as: from the boot header (Documentation/arch/x86/boot.rst), else its text."""
+    image = vmlinuz.read_bytes()
+    if image[0x202:0x206] == b"HdrS":
+        offset = int.from_bytes(image[0x20E:0x210], "little") + 0x200
+        words = image[offset : offset + 256].split(b"\0", 1)[0].split()
+        if words:
+            return words[0].decode("ascii", "replace")
+    found = re.search(rb"Linux version (\S+) ", image)
+    if found:
+        return found[1].decode("ascii", "replace")
+    named = vmlinuz.name.removeprefix("vmlinuz-")
+    if named != vmlinuz.name:
+        return named
+    raise HostError(f"{vmlinuz}: not a kernel image that says its release; name the file vmlinuz-RELEASE")
+
+
+def fetch(
+    package: str, version: str = "", architecture: str = "amd64", cache: Path = CACHE, say: Say = lambda line: None
+) -> Kernel:
+    """The kernel of a Debian package, unpacked once into `~/.cache/kdumpd/kernels`; nothing is installed.
+
+    `version` may be the beginning of one (`6.12`): the newest that fits is taken. A meta package leads to the real one.
+    """
+    archive = Archive(architecture, cache, say)
+    kept = cache / "kernels"
+    chosen = archive.choose(package, version)
+    folder = kept / f"{package}_{chosen.version}_{architecture}".replace("/", "_")
+    if not folder.is_dir():
+        with new_folder(folder) as made:
+            _unpack_parts(archive, package, chosen.version, made)
+            if not (made / "lib").exists():
+                (made / "lib").symlink_to("usr/lib")
+            kernel = _in_tree(made, f"{package}={chosen.version}")
+            run(["depmod", "-b", str(made), kernel.release])
+    return _in_tree(folder, f"{package}={chosen.version}")
+
+
+def _unpack_parts(archive: Archive, package: str, version: str, folder: Path) -> None:
+    """The package and every kernel part that it depends on, directly or through others, are unpacked in `folder`."""
+    waiting, seen = [package], set[str]()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        waiting += [part for part in archive.depends(name, version) if PART.fullmatch(part) and part not in seen]
+        if PART.fullmatch(name):
+            archive.unpack(name, version, folder)
+
+
+def _in_tree(folder: Path, name: str) -> Kernel:
+    for modules in sorted(folder.glob("lib/modules/*")):
+        kernel = installed(modules.name, folder)
+        if kernel:
+            return kernel
+    raise HostError(f"{name}: the package has no kernel image with modules; name a linux-image package")
+
+
+def _installed_releases() -> list[str]:
+    return [path.name.removeprefix("vmlinuz-") for path in sorted(Path("/boot").glob("vmlinuz-*"))]
+
+
+def _newest_installed() -> Kernel | None:
+    def age(release: str) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", release)]
+
+    kernels = (installed(release) for release in sorted(_installed_releases(), key=age, reverse=True))
+    return next((kernel for kernel in kernels if kernel), None)
+
+
+def _debian_default(say: Say) -> Kernel:
+    """The kernel that a fresh installation of this machine's Debian would get."""
+    architecture = run(["dpkg", "--print-architecture"]).strip()
+    package = f"linux-image-{architecture}"
+    offered = Archive(architecture, say=say).candidates(package)
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    own = [candidate.version for candidate in offered if candidate.suite == codename]
+    return fetch(package, own[0] if own else "", architecture, say=say)

@@ -1,0 +1,87 @@
+"""What a rehearsal is asked to do, as plain values.
+
+`cli.rehearse` makes one from the command line; tests make their own with full disks, broken files and other words on
+the capture kernel's command line. Obeyed by `rehearse.session`. May import `policy.model`, `rehearse.kernels` and
+`rehearse.workload`.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdumpd.policy.model import Policy
+from kdumpd.rehearse.kernels import Kernel
+
+
+class Panic(enum.StrEnum):
+    """How the first kernel is made to crash."""
+
+    SYSRQ = "sysrq"
+    NMI = "nmi"
+    OOPS = "oops"
+    OOM = "oom"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A throwaway ext4 disk of `size` bytes (sparse) that holds the target directories named.
+
+    `free`: the first kernel fills it up to so many bytes left. `read_only`: the VM may not write to it. `attached`
+    False: a target that is not there.
+    """
+
+    directories: tuple[str, ...]
+    size: int = 4 << 30
+    free: int | None = None
+    read_only: bool = False
+    attached: bool = True
+
+
+@dataclass(frozen=True)
+class OverlayFile:
+    """A file laid over the capture image by the second initrd."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the console may stay silent before the VM counts as hung, and how long the whole may take."""
+
+    silence: float = 90.0
+    whole: float = 600.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One rehearsal. Sizes in bytes, times in seconds.
+
+    `disks` None: one disk for each target. `image` None: built for this rehearsal; else that file, byte for byte.
+    `first_words` and `capture_words` are appended to the command lines of the first and of the capture kernel.
+    `output` keeps what was made there; `keep_memory` saves the guest's memory there when the rehearsal fails.
+    """
+
+    policy: Policy
+    kernel: Kernel
+    panic: Panic = Panic.SYSRQ
+    memory: int = 2 << 30
+    crashkernel: str = "128M"
+    cpus: int = 2
+    disks: tuple[Disk, ...] | None = None
+    image: Path | None = None
+    overlay: tuple[OverlayFile, ...] = ()
+    first_words: tuple[str, ...] = ()
+    capture_words: tuple[str, ...] = ()
+    output: Path | None = None
+    keep_memory: bool = False
+    patience: Patience = Patience()
+
+    def all_disks(self) -> tuple[Disk, ...]:
+        """The disks of the VM that hold targets."""
+        if self.disks is not None:
+            return self.disks
+        return tuple(Disk((path,)) for path in dict.fromkeys(target.path for target in self.policy.targets))
