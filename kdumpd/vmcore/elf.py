@@ -1,0 +1,178 @@
+"""The ELF64 headers of a vmcore: where physical memory lies in the file, and the crashed kernel's notes.
+
+Reads /proc/vmcore, a file it was copied to, and QEMU's `dump-guest-memory`. Every number in the file is checked before
+it is used: what comes back lies inside the file. The structures are declared here instead of taken from pyelftools
+because the capture kernel pays for every import; tests compare the two. Called by `vmcore.vmcore`.
+"""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+from typing import NamedTuple
+
+from kdumpd.errors import VmcoreError
+
+X86_64 = 62
+AARCH64 = 183
+
+_HEADER = Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
+_PROGRAM_HEADER = Struct("<IIQQQQQQ")  # Elf64_Phdr
+_SECTION_HEADER = Struct("<IIQQQQIIQQ")  # Elf64_Shdr
+_NOTE_HEADER = Struct("<III")  # Elf64_Nhdr: name size, descriptor size, type
+
+_IDENT = b"\x7fELF\x02\x01\x01"  # ELF, 64 bits, little endian, version 1
+_ET_CORE = 4
+_PT_LOAD = 1
+_PT_NOTE = 4
+_PN_XNUM = 0xFFFF  # the real number of program headers is in sh_info of section header 0
+_NT_PRSTATUS = 1
+_NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
+
+_PHYSICAL_LIMIT = 1 << 52  # bytes: the widest physical address of x86_64 and of aarch64
+_MOST_PROGRAM_HEADERS = 1 << 17
+_MOST_NOTES = 16 << 20  # bytes: 8192 processors leave about 3 MiB
+
+
+class Segment(NamedTuple):
+    """One PT_LOAD; all in bytes. `virtual` is 0 where the writer knew none (QEMU without paging)."""
+
+    physical: int
+    virtual: int
+    memory_size: int
+    file_size: int
+    offset: int
+
+
+class ElfCore(NamedTuple):
+    """What the headers say: segments in file order, all PT_NOTEs in one piece, and where VMCOREINFO lies in that."""
+
+    machine: int
+    segments: tuple[Segment, ...]
+    notes: bytes
+    vmcoreinfo: tuple[int, int]
+    prstatus_count: int
+    file_size: int
+
+
+def parse(fd: int, name: str) -> ElfCore:
+    """Return the checked headers of the vmcore open at `fd`; `name` is what errors call it.
+
+    Raises VmcoreError for whatever is not a whole, sane ELF64 core of x86_64 or aarch64.
+    """
+    file = _File(fd, name)
+    header = _HEADER.unpack(file.read(0, _HEADER.size, "the ELF header"))
+    ident, elf_type, machine, header_offset, section_offset = header[0], header[1], header[2], header[5], header[6]
+    entry_size, count = header[9], header[10]
+    if not ident.startswith(_IDENT):
+        raise VmcoreError(f"{name}: not a little-endian ELF64 file; give an ELF vmcore such as /proc/vmcore")
+    if elf_type != _ET_CORE:
+        raise VmcoreError(f"{name}: an ELF file of type {elf_type}, not a core (4); give a vmcore")
+    if machine not in (X86_64, AARCH64):
+        raise VmcoreError(f"{name}: ELF machine {machine} is not supported; x86_64 (62) and aarch64 (183) are")
+    if entry_size != _PROGRAM_HEADER.size:
+        raise VmcoreError(f"{name}: program headers of {entry_size} bytes, not {_PROGRAM_HEADER.size}: damaged header")
+    if count == _PN_XNUM and section_offset:
+        section = _SECTION_HEADER.unpack(file.read(section_offset, _SECTION_HEADER.size, "section header 0"))
+        count = section[7]
+    if count == 0:
+        raise VmcoreError(f"{name}: no program headers: the file holds no memory")
+    if count > _MOST_PROGRAM_HEADERS:
+        raise VmcoreError(f"{name}: {count} program headers, more than {_MOST_PROGRAM_HEADERS}: damaged header")
+    table = file.read(header_offset, count * entry_size, f"{count} program headers")
+
+    segments: list[Segment] = []
+    pieces: list[bytes] = []
+    for index, entry in enumerate(_PROGRAM_HEADER.iter_unpack(table)):
+        kind, _flags, offset, virtual, physical, file_size, memory_size, _align = entry
+        if kind == _PT_NOTE:
+            if sum(map(len, pieces)) + file_size > _MOST_NOTES:
+                raise VmcoreError(f"{name}: notes of more than {_MOST_NOTES} bytes (program header {index}): damaged")
+            pieces.append(file.read(offset, file_size, f"notes (program header {index})"))
+        elif kind == _PT_LOAD and memory_size and physical != _NO_ADDRESS:
+            segment = Segment(physical, virtual, memory_size, file_size, offset)
+            _check(segment, f"{name}: PT_LOAD (program header {index})", file.size)
+            segments.append(segment)
+    if not segments:
+        raise VmcoreError(f"{name}: no PT_LOAD: the file holds no memory")
+
+    notes = b"".join(pieces)
+    vmcoreinfo, prstatus_count = _survey(pieces, name)
+    if vmcoreinfo is None:
+        raise VmcoreError(f"{name}: no VMCOREINFO note; a dump by QEMU has one when started with -device vmcoreinfo")
+    return ElfCore(machine, tuple(segments), notes, vmcoreinfo, prstatus_count, file.size)
+
+
+class _File:
+    """The open vmcore; reads only what lies inside it."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.fd = fd
+        self.name = name
+        try:
+            # A block device has no st_size, /proc/vmcore has.
+            self.size = os.fstat(fd).st_size or os.lseek(fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise VmcoreError(f"{name}: cannot be read at an offset ({error.strerror}); give a file") from error
+
+    def read(self, offset: int, size: int, what: str) -> bytes:
+        if offset + size > self.size:
+            raise VmcoreError(
+                f"{self.name}: {what} would end at offset {offset + size}, "
+                f"the file at {self.size}: the file is cut or its header damaged"
+            )
+        try:
+            content = os.pread(self.fd, size, offset)
+        except OSError as error:
+            raise VmcoreError(f"{self.name}: {what} at offset {offset}: {error.strerror}") from error
+        if len(content) != size:
+            raise VmcoreError(f"{self.name}: {what} at offset {offset}: {len(content)} bytes came instead of {size}")
+        return content
+
+
+def _check(segment: Segment, what: str, file_size: int) -> None:
+    """Refuse a segment that cannot be true."""
+    if segment.physical + segment.memory_size > _PHYSICAL_LIMIT:
+        raise VmcoreError(
+            f"{what}: {segment.memory_size} bytes at physical {segment.physical:#x} do not fit a physical "
+            "address: damaged header"
+        )
+    if segment.file_size > segment.memory_size:
+        raise VmcoreError(
+            f"{what}: {segment.file_size} bytes in the file for {segment.memory_size} of memory: damaged header"
+        )
+    if segment.file_size and segment.offset + segment.file_size > file_size:
+        raise VmcoreError(
+            f"{what}: ends at offset {segment.offset + segment.file_size}, the file at {file_size}: the file is cut"
+        )
+
+
+def _survey(pieces: list[bytes], name: str) -> tuple[tuple[int, int] | None, int]:
+    """Return where VMCOREINFO's descriptor lies in the joined pieces (offset, size), and how many PRSTATUS notes are.
+
+    The order of notes means nothing. An empty header ends a segment, as in the kernel's own merge (fs/proc/vmcore.c).
+    """
+    vmcoreinfo: tuple[int, int] | None = None
+    prstatus_count = 0
+    start = 0
+    for piece in pieces:
+        position = 0
+        while position + _NOTE_HEADER.size <= len(piece):
+            name_size, size, kind = _NOTE_HEADER.unpack_from(piece, position)
+            if name_size == 0:
+                break
+            name_start = position + _NOTE_HEADER.size
+            descriptor = name_start + (name_size + 3 & ~3)
+            if descriptor + size > len(piece):
+                raise VmcoreError(
+                    f"{name}: the note at byte {start + position} of the notes has {name_size}+{size} bytes, "
+                    f"more than the {len(piece) - name_start} that are there: damaged notes"
+                )
+            owner = piece[name_start : name_start + min(name_size, 16)].rstrip(b"\0")
+            if owner == b"VMCOREINFO" and vmcoreinfo is None:
+                vmcoreinfo = (start + descriptor, size)
+            elif owner == b"CORE" and kind == _NT_PRSTATUS:
+                prstatus_count += 1
+            position = descriptor + (size + 3 & ~3)
+        start += len(piece)
+    return vmcoreinfo, prstatus_count

@@ -1,0 +1,179 @@
+"""Where the crashed kernel's page structures lie in physical memory, as the longest contiguous runs.
+
+Section by section (sparsemem, extreme or not) the virtual place of the structures is read from `mem_section`, then
+their physical places from the page tables: contiguity is what the tables say, never assumed. Everything is an iterator:
+no list grows with the machine. Called by `vmcore.vmcore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from kdumpd.errors import VmcoreError
+from kdumpd.vmcore.architecture import physical_bits, section_size_bits
+from kdumpd.vmcore.memory import Memory
+from kdumpd.vmcore.paging import PageTables
+from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
+
+_WORD = Struct("<Q")
+
+# include/linux/mmzone.h: flags in the low bits of section_mem_map. The address above them is aligned to at least 256
+# bytes; how many flags there are differs between kernels, so all bits below that are masked.
+_PRESENT = 1 << 0
+_HAS_MEM_MAP = 1 << 1
+_ONLINE = 1 << 2
+_FLAGS = 0xFF
+_ADDRESS_MASK = (1 << 64) - 1
+
+
+class MemMapRun(NamedTuple):
+    """`pages` page structures, from `first_pfn`'s on, that lie contiguously from physical address `physical`."""
+
+    first_pfn: int
+    pages: int
+    physical: int
+
+
+class _Span(NamedTuple):
+    """`pages` page structures, from `first_pfn`'s on, at contiguous virtual addresses."""
+
+    first_pfn: int
+    pages: int
+    virtual: int
+
+
+class _Sections(NamedTuple):
+    """The geometry of `mem_section`, checked."""
+
+    table: int  # virtual
+    roots: int  # how many elements the table has
+    extreme: bool  # elements point to arrays of sections, instead of being sections
+    per_root: int
+    section_size: int
+    map_offset: int
+    pages: int  # in a section
+
+
+def mem_map(
+    machine: int, info: VmcoreInfo, memory: Memory, tables: PageTables, read_virtual: Callable[[int, int], bytes]
+) -> Iterator[MemMapRun]:
+    """Yield the runs, pfns ascending, of all sections that hold memory of the vmcore and are online.
+
+    A pfn in no run has no page structure that could be read: nothing may be concluded about it. Runs are clipped to
+    whole structures that lie in the vmcore. Raises VmcoreError when VMCOREINFO or the tables make no sense.
+    """
+    structure = info.need(info.size("page"), "SIZE(page)")
+    if not 32 <= structure <= 512 or structure % 8:
+        raise VmcoreError(f"{info.name}: VMCOREINFO says SIZE(page)={structure}; 64 would be usual")
+    run: MemMapRun | None = None
+    for piece in _pieces(_spans(_sections(machine, info), memory, structure, read_virtual), memory, tables, structure):
+        if (
+            run
+            and run.first_pfn + run.pages == piece.first_pfn
+            and run.physical + run.pages * structure == piece.physical
+        ):
+            run = MemMapRun(run.first_pfn, run.pages + piece.pages, run.physical)
+        else:
+            if run:
+                yield run
+            run = piece
+    if run:
+        yield run
+
+
+def _sections(machine: int, info: VmcoreInfo) -> _Sections:
+    table = info.need(info.symbol("mem_section"), "SYMBOL(mem_section): only sparsemem is supported")
+    roots = info.need(info.length("mem_section"), "LENGTH(mem_section)")
+    size = info.need(info.size("mem_section"), "SIZE(mem_section)")
+    offset = info.need(info.offset("mem_section.section_mem_map"), "OFFSET(mem_section.section_mem_map)")
+    if not 8 <= size <= info.page_size or not 0 <= offset <= size - 8:
+        raise VmcoreError(
+            f"{info.name}: VMCOREINFO says SIZE(mem_section)={size}, section_mem_map at {offset}: damaged"
+        )
+    bits = section_size_bits(machine, info)
+    sections = 1 << max(physical_bits(machine, info) - bits, 0)
+    if not 0 < roots <= sections:
+        raise VmcoreError(f"{info.name}: VMCOREINFO says LENGTH(mem_section)={roots}, 1 to {sections} would be right")
+    return _Sections(
+        table=table,
+        roots=roots,
+        # Without extreme there is an element for each section (include/linux/mmzone.h, NR_SECTION_ROOTS).
+        extreme=roots != sections,
+        per_root=info.page_size // size,
+        section_size=size,
+        map_offset=offset,
+        pages=1 << bits - info.page_size.bit_length() + 1,
+    )
+
+
+def _spans(
+    sections: _Sections, memory: Memory, structure: int, read_virtual: Callable[[int, int], bytes]
+) -> Iterator[_Span]:
+    """Yield where the structures of the sections are mapped; virtual neighbours are joined."""
+    last_pfn = (memory.ranges[-1].end - 1) // memory.page_size
+    span: _Span | None = None
+    for number, coded in _coded_maps(sections, memory, read_virtual):
+        if coded & (_PRESENT | _HAS_MEM_MAP | _ONLINE) != _PRESENT | _HAS_MEM_MAP | _ONLINE:
+            continue
+        first_pfn = number * sections.pages
+        count = min(sections.pages, last_pfn + 1 - first_pfn)
+        virtual = ((coded & ~_FLAGS) + first_pfn * structure) & _ADDRESS_MASK
+        if span and span.first_pfn + span.pages == first_pfn and span.virtual + span.pages * structure == virtual:
+            span = _Span(span.first_pfn, span.pages + count, span.virtual)
+        else:
+            if span:
+                yield span
+            span = _Span(first_pfn, count, virtual)
+    if span:
+        yield span
+
+
+def _coded_maps(
+    sections: _Sections, memory: Memory, read_virtual: Callable[[int, int], bytes]
+) -> Iterator[tuple[int, int]]:
+    """Yield (section number, its section_mem_map) of every section that a PT_LOAD touches."""
+    section_bytes = sections.pages * memory.page_size
+    following = 0
+    root_number, root = -1, b""
+    for start, end in memory.ranges:
+        number = max(start // section_bytes, following)
+        following = max((end - 1) // section_bytes + 1, following)
+        while number < following:
+            if number // sections.per_root != root_number:
+                root_number = number // sections.per_root
+                root = _root(sections, root_number, read_virtual)
+            if not root:
+                number = (root_number + 1) * sections.per_root
+                continue
+            place = number % sections.per_root * sections.section_size
+            if place + sections.section_size <= len(root):
+                yield number, _WORD.unpack_from(root, place + sections.map_offset)[0]
+            number += 1
+
+
+def _root(sections: _Sections, number: int, read_virtual: Callable[[int, int], bytes]) -> bytes:
+    """Return the `per_root` section structures of a root, or nothing where the kernel has none."""
+    if sections.extreme:
+        if number >= sections.roots:
+            return b""
+        (address,) = _WORD.unpack(read_virtual(sections.table + number * 8, 8))
+        return read_virtual(address, sections.per_root * sections.section_size) if address else b""
+    first = number * sections.per_root
+    count = min(sections.per_root, sections.roots - first)
+    if count <= 0:
+        return b""
+    return read_virtual(sections.table + first * sections.section_size, count * sections.section_size)
+
+
+def _pieces(spans: Iterator[_Span], memory: Memory, tables: PageTables, structure: int) -> Iterator[MemMapRun]:
+    """Yield the physical pieces of the spans, whole structures only: one that lies across two pieces is left out."""
+    for span in spans:
+        for mapped in tables.runs(span.virtual, span.pages * structure):
+            for part in memory.covered(mapped.physical, mapped.physical + mapped.size):
+                start = mapped.virtual + part.start - mapped.physical - span.virtual
+                first = -(-start // structure)
+                count = (start + part.end - part.start) // structure - first
+                if count > 0:
+                    yield MemMapRun(span.first_pfn + first, count, part.start + first * structure - start)

@@ -1,0 +1,125 @@
+"""Virtual addresses of the crashed kernel, translated by walking its own page tables.
+
+A table is read once as a whole and kept in a bounded cache, so that a walk over a range costs a read for each table,
+not for each page. Whatever a damaged table says, a walk ends: its depth is the geometry's, and a table below itself is
+an error.
+Needs a geometry, the root and a function that reads physical memory: serves vmcores and dumps alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from kdumpd.errors import VmcoreError
+from kdumpd.vmcore.architecture import Geometry, geometry, root_table
+from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
+
+_CACHED_BYTES = 512 << 10
+_ADDRESSES = 1 << 64
+
+
+class Mapped(NamedTuple):
+    """`size` bytes from `virtual` that lie contiguously from `physical`."""
+
+    virtual: int
+    physical: int
+    size: int
+
+
+class PageTables:
+    """The crashed kernel's address space; `read_physical(address, size)` reads its memory."""
+
+    def __init__(self, tables: Geometry, root: int, read_physical: Callable[[int, int], bytes], name: str) -> None:
+        self.geometry = tables
+        self.name = name
+        self._root = root
+        self._read = read_physical
+        self._cache: dict[int, memoryview] = {}
+        self._most_cached = max(_CACHED_BYTES // tables.page_size, len(tables.shifts))
+
+    def translate(self, virtual: int) -> int:
+        """Return the physical address behind `virtual`; VmcoreError when nothing is mapped there."""
+        for mapped in self.runs(virtual, 1):
+            return mapped.physical
+        raise self._unmapped(virtual)
+
+    def runs(self, virtual: int, size: int) -> Iterator[Mapped]:
+        """Yield what is mapped of `virtual` to `virtual + size`, ascending, as the longest contiguous runs."""
+        if virtual < _ADDRESSES - (1 << self.geometry.virtual_bits) or virtual + size > _ADDRESSES:
+            raise VmcoreError(f"{self.name}: {virtual:#x} (and {size} bytes on) is not an address of the kernel's")
+        run: Mapped | None = None
+        for leaf in self._walk((self._root,), virtual, virtual + size):
+            if run and run.virtual + run.size == leaf.virtual and run.physical + run.size == leaf.physical:
+                run = Mapped(run.virtual, run.physical, run.size + leaf.size)
+            else:
+                if run:
+                    yield run
+                run = leaf
+        if run:
+            yield run
+
+    def read(self, virtual: int, size: int) -> bytes:
+        """Return `size` bytes from `virtual`; VmcoreError when a part is not mapped or not in the vmcore."""
+        pieces = []
+        reached = virtual
+        for mapped in self.runs(virtual, size):
+            if mapped.virtual != reached:
+                break
+            pieces.append(self._read(mapped.physical, mapped.size))
+            reached += mapped.size
+        if reached != virtual + size:
+            raise self._unmapped(reached)
+        return b"".join(pieces)
+
+    def _walk(self, path: tuple[int, ...], virtual: int, end: int) -> Iterator[Mapped]:
+        """Yield the leaves below the last table of `path` (the tables from the root down to it)."""
+        level = len(path) - 1
+        shift = self.geometry.shifts[level]
+        lowest = level == len(self.geometry.shifts) - 1
+        bits = self.geometry.root_bits if level == 0 else self.geometry.index_bits
+        leaf_mask, leaf_value = self.geometry.page if lowest else self.geometry.block
+        entries = self._table(path[-1], 8 << bits)
+        index_mask = (1 << bits) - 1
+        span = 1 << shift
+        while virtual < end:
+            stop = min((virtual | span - 1) + 1, end)
+            entry = entries[virtual >> shift & index_mask]
+            if lowest:
+                if entry & leaf_mask == leaf_value:
+                    yield Mapped(virtual, self.geometry.address(entry) + (virtual & span - 1), stop - virtual)
+            elif entry & 1:
+                if entry & leaf_mask == leaf_value:
+                    if shift not in self.geometry.block_shifts:
+                        raise VmcoreError(
+                            f"{self.name}: page table at {path[-1]:#x} maps {virtual:#x} by a block of {span} bytes, "
+                            f"which {self.geometry.name} does not have: damaged page table"
+                        )
+                    physical = self.geometry.address(entry) & -span
+                    yield Mapped(virtual, physical + (virtual & span - 1), stop - virtual)
+                else:
+                    table = self.geometry.address(entry)
+                    if table in path:
+                        raise VmcoreError(
+                            f"{self.name}: page table at {table:#x} lies below itself: damaged page table"
+                        )
+                    yield from self._walk((*path, table), virtual, stop)
+            virtual = stop
+
+    def _table(self, physical: int, size: int) -> memoryview:
+        """Return the entries of a table; the least recently used one leaves the cache for it."""
+        table = self._cache.pop(physical, None)
+        if table is None or table.nbytes != size:
+            table = memoryview(self._read(physical, size)).cast("Q")
+            if len(self._cache) >= self._most_cached:
+                del self._cache[next(iter(self._cache))]
+        self._cache[physical] = table
+        return table
+
+    def _unmapped(self, virtual: int) -> VmcoreError:
+        return VmcoreError(f"{self.name}: virtual {virtual:#x} is not mapped in the crashed kernel")
+
+
+def page_tables(machine: int, info: VmcoreInfo, read_physical: Callable[[int, int], bytes]) -> PageTables:
+    """The page tables of the kernel that VMCOREINFO describes; `machine` is the ELF machine."""
+    return PageTables(geometry(machine, info), root_table(machine, info), read_physical, info.name)

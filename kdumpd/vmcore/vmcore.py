@@ -1,0 +1,161 @@
+"""A vmcore, opened: headers, VMCOREINFO, memory, page tables and what can be asked of the crashed kernel.
+
+Called by the scan, the dump's writer, the capture runner and the cli.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from struct import Struct
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from kdumpd.errors import VmcoreError
+from kdumpd.vmcore.elf import ElfCore, parse
+from kdumpd.vmcore.mem_map import MemMapRun, mem_map
+from kdumpd.vmcore.memory import Memory
+from kdumpd.vmcore.paging import page_tables
+from kdumpd.vmcore.printk import messages
+from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
+
+_WORD = Struct("<Q")
+_SIGNED_WORD = Struct("<q")
+_INT = Struct("<i")
+_UTSNAME_FIELD = 65  # include/uapi/linux/utsname.h: struct new_utsname is six of them
+_MOST_NODES = 1 << 14
+_MOST_ZONES = 16
+
+
+class Uname(NamedTuple):
+    """The crashed kernel's `struct new_utsname`, without the padding."""
+
+    sysname: bytes
+    nodename: bytes
+    release: bytes
+    version: bytes
+    machine: bytes
+    domainname: bytes
+
+
+class Vmcore:
+    """A vmcore open for reading; a context manager."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        """Take over `fd`: it is closed by `close`, or at once when this raises."""
+        self.name = name
+        self._fd = fd
+        try:
+            self.elf: ElfCore = parse(fd, name)
+            start, size = self.elf.vmcoreinfo
+            self.info = VmcoreInfo(self.elf.notes[start : start + size], name)
+            self.page_size = self.info.page_size
+            self.memory = Memory(fd, self.elf, name, self.page_size)
+            self.tables = page_tables(self.elf.machine, self.info, self.memory.read)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """Open the vmcore at `path`. VmcoreError when it is none, OSError when the file cannot be opened."""
+        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+
+    def close(self) -> None:
+        """Give up the mapping and the file."""
+        self.memory.close()
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def machine(self) -> int:
+        """The ELF machine: `elf.X86_64` or `elf.AARCH64`."""
+        return self.elf.machine
+
+    @property
+    def max_pfn(self) -> int:
+        """The first pfn behind all memory."""
+        return -(-self.memory.ranges[-1].end // self.page_size)
+
+    @property
+    def phys_base(self) -> int:
+        """What turns the kernel image's addresses into physical ones: x86_64's phys_base, aarch64's PHYS_OFFSET."""
+        return self.info.number("phys_base") or self.info.number("PHYS_OFFSET") or 0
+
+    @property
+    def crash_time(self) -> int | None:
+        """Seconds since 1970; None where the kernel did not note it (QEMU dumps of a running guest)."""
+        return self.info.crash_time
+
+    @property
+    def uname(self) -> Uname:
+        """What `uname` said in the crashed kernel."""
+        symbol = self.info.need(self.info.symbol("init_uts_ns"), "SYMBOL(init_uts_ns)")
+        # The reference count before the name was an int before 5.11 exported the offset.
+        offset = self.info.offset("uts_namespace.name")
+        text = self.read_virtual(symbol + (4 if offset is None else offset), 6 * _UTSNAME_FIELD)
+        fields = (text[i * _UTSNAME_FIELD : (i + 1) * _UTSNAME_FIELD].partition(b"\0")[0] for i in range(6))
+        return Uname(*fields)
+
+    def mem_map(self) -> Iterator[MemMapRun]:
+        """Yield where the page structures lie: see `vmcore.mem_map`."""
+        return mem_map(self.elf.machine, self.info, self.memory, self.tables, self.read_virtual)
+
+    def dmesg(self) -> Iterator[bytes]:
+        """Yield the lines of the kernel's log, oldest first."""
+        return messages(self.info, self.read_virtual, self.elf.machine)
+
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """Return `size` bytes of the kernel's memory: by its page tables, or by a PT_LOAD where those are damaged."""
+        try:
+            return self.tables.read(address, size)
+        except VmcoreError:
+            for segment in self.elf.segments:
+                distance = address - segment.virtual
+                if segment.virtual and distance >= 0 and distance + size <= segment.memory_size:
+                    return self.memory.read(segment.physical + distance, size)
+            raise
+
+    def free_pages(self) -> int | None:
+        """The kernel's own count of free pages (NR_FREE_PAGES of every zone), to compare a scan with.
+
+        Counts still held by single processors are not in it. None where VMCOREINFO does not lead to the zones
+        (aarch64 with NUMA) or they cannot be read.
+        """
+        info = self.info
+        zones, zone_count = info.offset("pglist_data.node_zones"), info.offset("pglist_data.nr_zones")
+        zone_size, statistics, free = info.size("zone"), info.offset("zone.vm_stat"), info.number("NR_FREE_PAGES")
+        if zones is None or zone_count is None or zone_size is None or statistics is None or free is None:
+            return None
+        total = 0
+        try:
+            for node in self._nodes():
+                (count,) = _INT.unpack(self.read_virtual(node + zone_count, 4))
+                for zone in range(min(max(count, 0), _MOST_ZONES)):
+                    counter = node + zones + zone * zone_size + statistics + 8 * free
+                    total += max(_SIGNED_WORD.unpack(self.read_virtual(counter, 8))[0], 0)
+        except VmcoreError:
+            return None
+        return total or None
+
+    def _nodes(self) -> Iterator[int]:
+        """Yield the virtual address of every online node's `struct pglist_data`."""
+        single = self.info.symbol("contig_page_data")
+        if single is not None:
+            yield single
+            return
+        nodes, online = self.info.symbol("node_data"), self.info.symbol("node_online_map")
+        if nodes is None or online is None:
+            return
+        count = min(self.info.length("node_data") or 0, _MOST_NODES)
+        mask = int.from_bytes(self.read_virtual(online, -(-count // 64) * 8), "little")
+        for node in range(count):
+            if mask >> node & 1:
+                yield _WORD.unpack(self.read_virtual(nodes + 8 * node, 8))[0]
