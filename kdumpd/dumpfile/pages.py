@@ -1,0 +1,166 @@
+"""The pages of a dump: taken by the thousand, compressed, and put into the file with their descriptors.
+
+One `PageWriter` is what a worker runs. Two tokens are all that workers share: the place in bitmap 2 (with the
+descriptor that belongs to it), and the end of the file. Called by `dumpfile.writer`. May import `vmcore`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from itertools import accumulate
+from typing import NamedTuple
+
+from kdumpd.dumpfile import bitmap
+from kdumpd.dumpfile.bitmap import Run
+from kdumpd.dumpfile.compress import FLAG, Compress, compressor, keep_freed_memory
+from kdumpd.dumpfile.format import DESCRIPTOR, Layout, pack_descriptors
+from kdumpd.dumpfile.tokens import Token
+from kdumpd.errors import VmcoreError
+from kdumpd.policy.model import Compression
+from kdumpd.vmcore.memory import Memory
+
+CHUNK_BYTES = 4 << 20  # of memory that a worker takes at once: 1024 pages of 4 KiB
+CHUNK_PAGES = 1024
+
+# What one worker allocates at most, for `estimate`: a run, its pieces where nothing compresses, the same joined, the
+# bitmap's window and its text, lists of a chunk, and zstd's context.
+WORKER_MEMORY = 3 * CHUNK_BYTES + 2 * bitmap.WINDOW + (2 << 20)
+
+
+class ChunkDone(NamedTuple):
+    """What became of a chunk: pages in all, of zeros, stored raw; bytes of file they took."""
+
+    pages: int
+    zero: int
+    raw: int
+    size: int
+
+    def pack(self) -> bytes:
+        return CHUNK_DONE.pack(*self)
+
+    @classmethod
+    def unpack(cls, message: bytes) -> ChunkDone:
+        return cls(*CHUNK_DONE.unpack(message))
+
+
+CHUNK_DONE = struct.Struct("=IIIQ")
+
+
+class PagePlan(NamedTuple):
+    """What every worker knows: the open file, its layout, the number of page frames that its bitmaps cover.
+
+    `zero_page` is the offset of the page that all pages of zeros share, 0 where they are written like others.
+    """
+
+    fd: int
+    layout: Layout
+    frames: int
+    compression: Compression
+    zero_page: int
+
+
+class PageWriter:
+    """Writes chunks of pages until bitmap 2 ends."""
+
+    def __init__(self, memory: Memory, plan: PagePlan, place: Token, space: Token) -> None:
+        self._memory = memory
+        self._plan = plan
+        self._place = place
+        self._space = space
+        self._zero = bytes(plan.layout.block_size)
+        self._chunk_pages = min(CHUNK_PAGES, CHUNK_BYTES // plan.layout.block_size)
+
+    def work(self, report: Callable[[bytes], None]) -> None:
+        """Write chunks while there are any. Raises VmcoreError for memory and OSError for the file."""
+        fd, layout = self._plan.fd, self._plan.layout
+        block, zero_page, flag = layout.block_size, self._plan.zero_page, FLAG[self._plan.compression.kind]
+        keep_freed_memory()
+        compress = compressor(self._plan.compression)
+        behind: tuple[int, int] = (0, 0)
+        while True:
+            pfn, index = self._place.take()
+            runs, pfn, count = self._next_runs(pfn)
+            self._place.give(pfn, index + count)
+            if not count:
+                return
+            pieces = self._pieces(runs, compress)
+            sizes = [len(piece) for piece in pieces]
+            data = b"".join(pieces)
+            del pieces
+            offset, _ = self._space.take()
+            self._space.give(offset + len(data))
+            write_all(fd, data, offset)
+            offsets = list(accumulate(sizes, initial=offset))
+            offsets.pop()
+            zeros = sizes.count(0)
+            if zeros:  # a piece of no bytes stands for a page of zeros
+                offsets = [start if size else zero_page for start, size in zip(offsets, sizes, strict=True)]
+                sizes = [size or block for size in sizes]
+            write_all(fd, pack_descriptors(offsets, sizes, flag, block), layout.descriptors + index * DESCRIPTOR.size)
+            behind = bound_page_cache(fd, behind, (offset, len(data)))
+            report(ChunkDone(count, zeros, sizes.count(block) - zeros, len(data)).pack())
+
+    def _next_runs(self, pfn: int) -> tuple[list[Run], int, int]:
+        """The runs of one chunk from `pfn` on, the page frame after them, and how many pages they hold."""
+        wanted, end = self._chunk_pages, self._plan.frames
+        chosen: list[Run] = []
+        while pfn < end:
+            start = pfn & ~7
+            bits = os.pread(self._plan.fd, bitmap.WINDOW, self._plan.layout.bitmap_2 + start // 8)
+            bits = bits[: -(-(end - start) // 8)]
+            for first, count in bitmap.runs(bits, start):
+                if first < pfn:
+                    count -= pfn - first
+                    first = pfn
+                if count <= 0:
+                    continue
+                if count >= wanted:
+                    chosen.append((first, wanted))
+                    return chosen, first + wanted, self._chunk_pages
+                chosen.append((first, count))
+                wanted -= count
+            pfn = start + len(bits) * 8
+        return chosen, end, self._chunk_pages - wanted
+
+    def _pieces(self, runs: list[Run], compress: Compress) -> list[bytes | memoryview]:
+        """Each page compressed, or as it is where that is not smaller; nothing for a page of zeros that is shared."""
+        pieces: list[bytes | memoryview] = []
+        append, view = pieces.append, self._memory.view
+        block, zero, share_zero = self._plan.layout.block_size, self._zero, bool(self._plan.zero_page)
+        for first, count in runs:
+            size = count * block
+            try:
+                content = view(first * block, size)
+            except VmcoreError:  # a PT_LOAD that begins or ends inside a page
+                read_page = self._memory.read_page
+                content = b"".join([read_page(pfn) for pfn in range(first, first + count)])
+            window = memoryview(content)
+            for position in range(0, size, block):
+                if share_zero and content.startswith(zero, position):
+                    append(b"")
+                    continue
+                page = window[position : position + block]
+                piece = compress(page)
+                append(piece if len(piece) < block else page)
+        return pieces
+
+
+def write_all(fd: int, data: bytes, offset: int) -> None:
+    """Write all of it at `offset`; OSError where the file cannot take it."""
+    written = os.pwrite(fd, data, offset)
+    while written < len(data):
+        written += os.pwrite(fd, memoryview(data)[written:], offset + written)
+
+
+def bound_page_cache(fd: int, before: tuple[int, int], now: tuple[int, int]) -> tuple[int, int]:
+    """Start to write `now` (offset, size) back and drop `before`, which has been, from the page cache.
+
+    POSIX_FADV_DONTNEED starts writeback of dirty pages without waiting and drops clean ones (mm/fadvise.c), so the
+    capture kernel's few megabytes never fill up with a dump, and the final sync has little left to do.
+    """
+    for offset, size in (before, now):
+        if size:
+            os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
+    return now

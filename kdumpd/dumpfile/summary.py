@@ -1,0 +1,80 @@
+"""What kdumpd tells about a dump inside the dump: an ELF note of owner "KDUMPD" behind the crashed kernel's own notes.
+
+crash and libkdumpfile pass over notes whose owner they do not know. Its content is JSON padded with NULs to a fixed
+size, since the notes come first in the file and the summary is known last; while a dump is incomplete it is empty.
+Called by the writer, the reader, `verify` and `info`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from typing import NamedTuple
+
+from kdumpd import __version__
+from kdumpd.dumpfile.format import notes_in, pack_note
+from kdumpd.errors import DumpError
+from kdumpd.scan.selection import PageCounts
+
+OWNER = b"KDUMPD"
+KIND = 0x4B44  # no type that crash looks at without the owner's name (NT_PRSTATUS is 1)
+SIZE = 1024
+WINDOW = 1 << 20
+
+# The page kinds of PageCounts that are numbers, in the order in which `info` prints them.
+KINDS = ("total", "kept", "cache", "cache_private", "user", "free", "hwpoison", "offline", "hands_off")
+
+
+class Summary(NamedTuple):
+    """Pages by kind (`zero` among the kept ones), and CRC-32 of the file from bitmap 1 to the last descriptor."""
+
+    version: str
+    level: int
+    pages: dict[str, int]
+    checksum: int
+
+    @classmethod
+    def of(cls, level: int, counts: PageCounts, zero: int, checksum: int) -> Summary:
+        pages = {kind: int(getattr(counts, kind)) for kind in KINDS}
+        return cls(__version__, level, {**pages, "zero": zero}, checksum)
+
+
+def with_room(notes: bytes) -> bytes:
+    """The notes with an empty note of ours behind them."""
+    return notes + bytes(-len(notes) % 4) + pack_note(OWNER, KIND, bytes(SIZE))
+
+
+def filled(notes: bytes, summary: Summary) -> bytes:
+    """The same notes, as long as before, with our note (the last one) telling the summary."""
+    content = json.dumps(summary._asdict(), sort_keys=True, separators=(",", ":")).encode()
+    return notes[:-SIZE] + content.ljust(SIZE, b"\0")[:SIZE]
+
+
+def read(notes: bytes) -> Summary | None:
+    """The summary in a dump's notes, None where there is none; DumpError where it makes no sense."""
+    for note in notes_in(notes):
+        if note.owner != OWNER or note.kind != KIND:
+            continue
+        content = notes[note.offset : note.offset + note.size].rstrip(b"\0")
+        if not content:
+            return None
+        try:
+            fields = json.loads(content)
+            pages = {str(kind): int(number) for kind, number in fields["pages"].items()}
+            return Summary(str(fields["version"]), int(fields["level"]), pages, int(fields["checksum"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DumpError(f"the dump's KDUMPD note cannot be read ({type(error).__name__}: {error})") from error
+    return None
+
+
+def checksum(fd: int, start: int, end: int) -> int:
+    """CRC-32 of the file's bytes from `start` to `end`, read in windows; DumpError where the file is shorter."""
+    crc = 0
+    while start < end:
+        window = os.pread(fd, min(WINDOW, end - start), start)
+        if not window:
+            raise DumpError(f"the dump is cut at byte {start}, before the end of its descriptors at {end}")
+        crc = zlib.crc32(window, crc)
+        start += len(window)
+    return crc
