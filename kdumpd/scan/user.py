@@ -81,7 +81,7 @@ class _Walk:
     def run(self, run: MemMapRun) -> None:
         """Settle the fates of all pages of one run of mem_map."""
         fates, size = self._fates, self._layout.size
-        end = run.first_pfn + run.count
+        end = run.first_pfn + run.pages
         fates.fill(run.first_pfn, Fate.KEEP)  # present, but without a page structure
         while fates.position < end:
             pfn = fates.position
@@ -115,7 +115,7 @@ class _Walk:
         if pfn & ((1 << JUMP_ORDER) - 1):
             return None
         size = self._layout.size
-        pages = self._memory.read(at, 2 * size if pfn + 1 < end else size)
+        pages = self._memory.view(at, 2 * size if pfn + 1 < end else size)
         self.examined += 1
         verdict = judge(self._layout, self._level, pfn, pages[:size], pages[size:])
         return verdict if verdict.fate and verdict.order >= JUMP_ORDER else None
@@ -132,7 +132,7 @@ class _Walk:
         return last
 
     def _window(self, pfn: int, at: int, end: int) -> None:
-        window = self._memory.read(at, (end - pfn) * self._layout.size)
+        window = self._memory.view(at, (end - pfn) * self._layout.size)
         verdict = self._windows.judge(pfn, window)
         self.examined += end - pfn
         self._bad_orders += verdict.bad_orders
