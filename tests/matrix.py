@@ -1,0 +1,96 @@
+"""`make matrix`: every test on real crashes, one after the other, resumable; writes docs/matrix.md when all have passed.
+
+What passed at this commit is not run again. A tree with uncommitted changes is refused: its result could not be named.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("tests/vm", "tests/fault")
+
+
+class Recorder:
+    """A pytest plugin: appends each test's outcome to a file as soon as it is known."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.collected: list[str] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.collected = [item.nodeid for item in session.items]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" and report.passed:
+            return
+        with self.results.open("a") as out:
+            out.write(json.dumps({"id": report.nodeid, "outcome": report.outcome, "seconds": report.duration}) + "\n")
+
+
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def passed(results: Path) -> dict[str, float]:
+    """Seconds by test, of those whose last outcome is that they passed."""
+    outcomes: dict[str, float] = {}
+    if results.exists():
+        for line in results.read_text().splitlines():
+            one = json.loads(line)
+            outcomes.pop(one["id"], None)
+            if one["outcome"] == "passed":
+                outcomes[one["id"]] = one["seconds"]
+    return outcomes
+
+
+def page(commit: str, done: dict[str, float]) -> str:
+    """docs/matrix.md: a row a test, its cases beside it."""
+    rows: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for name, seconds in sorted(done.items()):
+        test, _, case = name.partition("[")
+        rows[test].append((case.rstrip("]"), seconds))
+    lines = [
+        "# The matrix",
+        "",
+        f"The last whole result of `make matrix`: {len(done)} tests passed, none failed.",
+        f"Commit {commit}, {time.strftime('%Y-%m-%d', time.gmtime())}.",
+        "",
+        "| test | cases | seconds in all |",
+        "|---|---|---|",
+    ]
+    for test, cases in rows.items():
+        named = ", ".join(case for case, _ in cases if case) or "1"
+        lines.append(f"| `{test}` | {named} | {sum(seconds for _, seconds in cases):.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    if git("status", "--porcelain", "--untracked-files=no"):
+        print("make matrix: commit first; a result must name the commit it holds for", file=sys.stderr)
+        return 1
+    commit = git("rev-parse", "--short=12", "HEAD")
+    results = ROOT / "build" / "matrix" / f"{commit}.jsonl"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    listing = Recorder(results)
+    if pytest.main(["--collect-only", "-qq", *FOLDERS], plugins=[listing]):
+        return 1
+    pending = [name for name in listing.collected if name not in passed(results)]
+    print(f"matrix of {commit}: {len(listing.collected)} tests, {len(pending)} to run")
+    code = pytest.main(["-v", "--timeout", "1800", *pending], plugins=[Recorder(results)]) if pending else 0
+    done = passed(results)
+    if code == 0 and set(listing.collected) <= set(done):
+        (ROOT / "docs" / "matrix.md").write_text(page(commit, {name: done[name] for name in listing.collected}))
+        print("written: docs/matrix.md")
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
