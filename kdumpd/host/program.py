@@ -1,0 +1,74 @@
+"""Programs of this machine: whether one is there, and the one place that runs one.
+
+Called by `image` and `loader` for every program they start, so that a log, a dry run and a test see the same argv. May
+import `errors` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from kdumpd.errors import HostError
+
+#: Where administrators' programs live; a unit's or a user's PATH may lack the sbin folders.
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Outcome(NamedTuple):
+    """How a program ended: exit code and what it wrote."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def complaint(self) -> str:
+        """The last line it wrote on stderr, else on stdout; empty when it was silent."""
+        for text in (self.errors, self.output):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            if lines:
+                return lines[-1]
+        return ""
+
+
+def find(name: str) -> str | None:
+    """The absolute path of a program, None when this machine lacks it."""
+    return shutil.which(name, path=SEARCH_PATH)
+
+
+def require(name: str, package: str) -> str:
+    """The absolute path of a program; HostError names the package that brings it."""
+    path = find(name)
+    if path is None:
+        raise HostError(f"{name}: not installed; install the package {package}")
+    return path
+
+
+def run(
+    arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, text: str = "", deadline: float = 600
+) -> Outcome:
+    """The outcome of a program that ran to its end, with `text` as its input; `environment` is added to a plain one.
+
+    Raises HostError when it cannot be started or is still running after `deadline` seconds.
+    """
+    plain = {"PATH": SEARCH_PATH, "LC_ALL": "C", "HOME": os.environ.get("HOME", "/root"), **(environment or {})}
+    try:
+        done = subprocess.run(
+            arguments,
+            env=plain,
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=deadline,
+            check=False,
+        )
+    except OSError as error:
+        raise HostError(f"{arguments[0]}: cannot be started: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{arguments[0]}: still running after {deadline:.0f} seconds, stopped") from error
+    return Outcome(done.returncode, done.stdout, done.stderr)

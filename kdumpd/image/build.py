@@ -1,0 +1,172 @@
+"""A capture image, built: staged, made by dracut, described by its manifest, packed, and put in place at the end.
+
+    staging tree ─► dracut ─► its archive, without what only dracut's own tools read ─► + manifest ─► zstd ─► rename
+
+Called by `plan.carry` and by `rehearse`. May import `host`, `steps` and `errors`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import zstandard
+
+import kdumpd
+from kdumpd.errors import ImageError
+from kdumpd.host import program
+from kdumpd.host.modules import ModuleIndex
+from kdumpd.image import archive, closure, dracut, interpreter, kernel, manifest, memory, settings, units
+from kdumpd.steps.build import BuildImage
+
+#: The kernel unpacks with a buffer of the frame's window: 128 KiB instead of the 8 MiB that level 19 would ask for.
+_WINDOW_LOG = 17
+_LEVEL = 19
+
+#: What dracut leaves for its own tools: its argv (with this build's folders) and lists.
+_LEFT_OUT = tuple(
+    f"{folder}/dracut/{name}"
+    for folder in ("usr/lib", "var/lib")
+    for name in ("build-parameter.txt", "modules.txt", "hostonly-files", "hostonly-kernel-modules.txt")
+)
+
+
+#: The layout of a root file system, as dracut makes it; what else it adds has no user when the runner is PID 1.
+_FOLDERS = ("dev", "etc", "proc", "root", "run", "sys", "tmp", "usr", "usr/bin", "usr/sbin", "var", "var/tmp")
+_LINKS = ("bin", "init", "lib", "lib64", "sbin", "var/run")
+_LAYOUT = frozenset(_FOLDERS + _LINKS)
+
+
+class BuiltImage(NamedTuple):
+    """An image in place, and its manifest; `size` in bytes as packed."""
+
+    path: Path
+    manifest_path: Path
+    manifest: manifest.Manifest
+    size: int
+
+
+def manifest_beside(image: Path) -> Path:
+    """Where the manifest of an image lies on the running system."""
+    return image.with_suffix(".manifest.json")
+
+
+def policy_beside(image: Path) -> Path:
+    """Where the policy that an image carries lies on the running system, so that `plan` can name what changed."""
+    return image.with_suffix(".policy.json")
+
+
+def inputs_of(step: BuildImage, drivers: Iterable[str], of: closure.Program, staging: Path) -> manifest.Inputs:
+    """What this build is made from, by name and hash."""
+    return manifest.Inputs(
+        kdumpd=kdumpd.__version__,
+        kernel=step.release,
+        policy_sha256=manifest.sha256(step.policy_json.encode()),
+        boot=step.boot,
+        drivers=tuple(drivers),
+        targets_sha256=manifest.sha256((staging / settings.TARGETS).read_bytes()),
+        python=version_of(of),
+        zstandard=zstandard.__version__,
+        dracut=dracut.version(),
+        program_sha256=closure.fingerprint(of),
+    )
+
+
+def version_of(of: closure.Program) -> str:
+    """The interpreter's own version line."""
+    outcome = program.run([str(of.interpreter), "-ISB", "-c", "import sys; print(sys.version)"])
+    return " ".join(outcome.output.split())
+
+
+def _stage(step: BuildImage, of: closure.Program, staging: Path) -> tuple[str, ...]:
+    """The whole tree lies in `staging`; the names of the kernel modules in it, in load order."""
+    interpreter.stage(of, staging)
+    index = ModuleIndex.read(step.modules)
+    names = kernel.wanted(index, step.targets, step.drivers)
+    files = kernel.choose(index, step.release, names, step.firmware)
+    kernel.stage(files, staging)
+    texts = {
+        settings.POLICY: step.policy_json,
+        settings.TARGETS: settings.targets_json(step.targets, step.hostname, step.hands_off),
+        settings.MODULES: settings.modules_json(f"/{inside}" for _, inside in files.modules),
+    }
+    if step.boot == "dracut":
+        texts.update(units.drop_ins(step.targets))
+    for path, text in texts.items():
+        (staging / path).parent.mkdir(parents=True, exist_ok=True)
+        (staging / path).write_text(text)
+    return tuple(Path(inside).stem.replace("-", "_") for _, inside in files.modules)
+
+
+def _private_folder(of: closure.Program) -> str:
+    """Where an interpreter of its own (pyenv, /opt) is installed, as archive names begin; empty for the system's."""
+    prefix = str(of.interpreter.parent.parent).strip("/")
+    return "" if prefix in ("", "usr", "usr/local") else f"{prefix}/"
+
+
+def _kept(entries: Iterable[archive.Entry], staging: Path, boot: str, private: str) -> list[archive.Entry]:
+    """What belongs in the image: in the direct way what was staged, else all but dracut's notes and second copies.
+
+    dracut adds the libraries it finds itself, development links with them; those of an interpreter outside the system's
+    folders (`private`) are staged where the loader looks, and would be there twice.
+    """
+    kept = []
+    for entry in entries:
+        staged = os.path.lexists(staging / entry.name)
+        keep = staged or (entry.name in _LAYOUT if boot == "direct" else entry.name not in _LEFT_OUT)
+        if keep and not (private and f"{entry.name}/".startswith(private)):
+            kept.append(entry)
+    # What dracut can only make as root, and a kernel needs before it runs /init.
+    return [*kept, archive.device("dev/console", 5, 1), archive.device("dev/null", 1, 3, 0o666)]
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file is replaced in one step, on the disk, and readable by its owner alone."""
+    temporary = path.with_name(f"{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def build(step: BuildImage, of: closure.Program | None = None) -> BuiltImage:
+    """The image lies at `step.output` (0600) with its manifest and policy beside it.
+
+    Raises ImageError or HostError and leaves an image that was there before as it was.
+    """
+    of = of or closure.running()
+    if step.boot not in ("direct", "dracut"):
+        raise ImageError(f"capture_kernel.boot: {step.boot} is no way to boot an image; direct or dracut")
+    step.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kdumpd-image-", dir=step.output.parent) as folder:
+        work = Path(folder)
+        staging = work / "staging"
+        staging.mkdir(mode=0o755)
+        drivers = _stage(step, of, staging)
+        inputs = inputs_of(step, drivers, of, staging)
+        built = dracut.build(step, staging, work)
+        entries = _kept(archive.unpack(built, "dracut.cpio"), staging, step.boot, _private_folder(of))
+    description = manifest.describe(inputs, entries)
+    text = manifest.to_json(description)
+    memory.check(description.unpacked, step.reservation, str(step.output))
+    packed = pack([*entries, archive.file(manifest.MANIFEST, text.encode())])
+    # The image comes last: a manifest without its image is stale, an image without its manifest cannot be judged.
+    _write(policy_beside(step.output), step.policy_json.encode())
+    _write(manifest_beside(step.output), text.encode())
+    _write(step.output, packed)
+    return BuiltImage(step.output, manifest_beside(step.output), description, len(packed))
+
+
+def pack(entries: Iterable[archive.Entry]) -> bytes:
+    """An archive as the kernel takes it: one zstd frame with a small window."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=_WINDOW_LOG)
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(archive.pack(entries))

@@ -1,0 +1,113 @@
+"""The manifest of a capture image: what it was made from and what is in it, so that a stale, cut or swapped one shows.
+
+The same text lies in the image (/etc/kdumpd/manifest.json; the runner checks it at start) and beside it on the running
+system (`plan` compares it). Pure. May import `errors` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+
+from kdumpd.errors import ImageError
+from kdumpd.image.archive import Entry
+from kdumpd.image.interpreter import EXECUTABLE, HOME, LIBRARY
+
+MANIFEST = "etc/kdumpd/manifest.json"
+PAGE = 4096
+
+_PARTS = (
+    (EXECUTABLE, "interpreter"),
+    ("usr/lib/libpython", "interpreter"),
+    (f"{LIBRARY}/kdumpd/", "kdumpd"),
+    (f"{LIBRARY}/zstandard/", "zstandard"),
+    (f"{LIBRARY}/", "standard library"),
+    (f"{HOME}/", "kdumpd"),
+    ("etc/kdumpd/", "kdumpd"),
+    ("usr/lib/modules/", "kernel modules"),
+    ("usr/lib/firmware/", "firmware"),
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an image is made from; two images of equal inputs are equal byte for byte."""
+
+    kdumpd: str
+    kernel: str
+    policy_sha256: str
+    boot: str
+    drivers: tuple[str, ...]
+    targets_sha256: str
+    python: str
+    zstandard: str
+    dracut: str
+    program_sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image's inputs, its bytes by part, its unpacked size in whole pages, and (size, SHA-256) of each file."""
+
+    inputs: Inputs
+    parts: Mapping[str, int]
+    unpacked: int
+    files: Mapping[str, tuple[int, str]]
+
+
+def sha256(data: bytes) -> str:
+    """A digest in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def part_of(path: str) -> str:
+    """The part of the image that a file belongs to."""
+    for prefix, part in _PARTS:
+        if path == prefix or (path.startswith(prefix) and prefix != EXECUTABLE):
+            return part
+    return "libraries" if ".so" in path.rpartition("/")[2] else "dracut"
+
+
+def unpacked_size(entries: Iterable[Entry]) -> int:
+    """Bytes that the files take in the root file system of the capture kernel, which counts in whole pages."""
+    return sum(-(-len(entry.data) // PAGE) * PAGE for entry in entries if entry.is_file)
+
+
+def describe(inputs: Inputs, entries: Iterable[Entry]) -> Manifest:
+    """The manifest of these files; it does not list itself."""
+    files = {entry.name: entry.data for entry in entries if entry.is_file and entry.name != MANIFEST}
+    parts: dict[str, int] = {}
+    for path, data in files.items():
+        parts[part_of(path)] = parts.get(part_of(path), 0) + len(data)
+    listed = {f"/{path}": (len(files[path]), sha256(files[path])) for path in sorted(files)}
+    unpacked = sum(-(-len(data) // PAGE) * PAGE for data in files.values())
+    return Manifest(inputs, {part: parts[part] for part in sorted(parts)}, unpacked, listed)
+
+
+def to_json(manifest: Manifest) -> str:
+    """Canonical JSON, one line."""
+    document = {
+        **asdict(manifest.inputs),
+        "parts": dict(manifest.parts),
+        "unpacked": manifest.unpacked,
+        # Sizes alone are what the runner has time to check.
+        "files": {path: size for path, (size, _) in manifest.files.items()},
+        "sha256": {path: digest for path, (_, digest) in manifest.files.items()},
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def from_json(text: str, name: str) -> Manifest:
+    """The manifest that `to_json` wrote; ImageError when it is not one."""
+    try:
+        document = json.loads(text)
+        texts = {field.name: str(document[field.name]) for field in fields(Inputs) if field.name != "drivers"}
+        inputs = Inputs(**texts, drivers=tuple(str(driver) for driver in document["drivers"]))
+        digests = document["sha256"]
+        files = {str(path): (int(size), str(digests[path])) for path, size in document["files"].items()}
+        parts = {str(part): int(size) for part, size in document["parts"].items()}
+        return Manifest(inputs, parts, int(document["unpacked"]), files)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ImageError(f"{name}: not a manifest of a capture image; run `kdumpd apply` to build it again") from error

@@ -1,0 +1,49 @@
+"""The step that builds a capture image, as a value: everything `image.build` needs, and why it is to be done.
+
+Made by `plan` for the running system and by `rehearse` for a throwaway machine. May import the standard library alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class CaptureTarget(NamedTuple):
+    """A target as the capture kernel finds it.
+
+    `device` is `UUID=…`, `LABEL=…` or a path under /dev; `directory` lies inside its file system, `path` is how the
+    running system calls it; `drivers` are the kernel modules (or aliases) of the device, top layer first.
+    """
+
+    device: str
+    fstype: str
+    directory: str
+    path: str
+    drivers: tuple[str, ...] = ()
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class BuildImage:
+    """Build the capture image of one kernel for one policy.
+
+    `boot` is "direct" or "dracut"; `dracut_modules` are the dracut modules that the targets need (dracut way only);
+    `hands_off` are physical byte ranges (start, end) that the runner leaves out of the dump; `reservation` is in bytes,
+    None when it is not known. `output` is the image's final path; its manifest lies beside it.
+    """
+
+    release: str
+    modules: Path
+    policy_json: str
+    targets: tuple[CaptureTarget, ...]
+    output: Path
+    hostname: str = "localhost"
+    boot: str = "direct"
+    drivers: tuple[str, ...] = ()
+    dracut_modules: tuple[str, ...] = ()
+    hands_off: tuple[tuple[int, int], ...] = ()
+    reservation: int | None = None
+    firmware: Path = Path("/lib/firmware")
+    reasons: tuple[str, ...] = ()
