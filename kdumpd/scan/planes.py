@@ -18,6 +18,7 @@ from kdumpd.scan.rules import MAX_COMPOUND_ORDER, Fate, is_hugetlb
 from kdumpd.vmcore.layout import HugetlbMark, PageLayout
 
 WINDOW = 8192  # page structures: 512 KiB of them stay in the L2 cache while their planes are taken
+MANY = 40  # above one free page in so many it is cheaper to tell the single ones by planes than one by one
 
 # Fates of a window in bytes, to be sliced: `_RUN[fate][:count]`.
 _RUN = {fate: bytes([fate]) * WINDOW for fate in Fate}
@@ -47,13 +48,14 @@ class WindowJudge:
         ones = planes.ones
         not_tail = ones & ~planes.at(layout.compound_head)
 
-        free = 0
+        free = buddy = 0
         if level & PageKind.FREE and layout.buddy_type is not None:
-            free = planes.of_type(layout.buddy_type, not_tail)
+            buddy = planes.of_type(layout.buddy_type, not_tail)
+            if layout.slab_flag is not None and buddy:
+                buddy &= ~planes.flag(layout.slab_flag)
+            free = buddy
             if layout.unaccepted_type is not None:
                 free |= planes.of_type(layout.unaccepted_type, not_tail)
-            if layout.slab_flag is not None and free:
-                free &= ~planes.flag(layout.slab_flag)
         rest = not_tail & ~free
 
         anon = 0
@@ -89,6 +91,8 @@ class WindowJudge:
 
         fates = cache | cache_private << 1 | user << 2 | free << 3 | hwpoison << 4 | offline << 5
         blocks = free | (head & (cache | cache_private | user | hwpoison | offline))
+        if buddy.bit_count() > planes.count // MANY:
+            blocks &= ~(buddy & planes.zero_word(layout.private))  # order 0: settled already
         return self._extend(first_pfn, window, bytearray(fates.to_bytes(planes.count, "little")), blocks)
 
     def _hugetlb(self, planes: _Planes, heads: int) -> int:
@@ -168,6 +172,16 @@ class _Planes:
             mask ^= 1 << bit
             found |= self.at(self.flags + (bit >> 3)) >> (bit & 7)
         return found & self.ones
+
+    def zero_word(self, offset: int) -> int:
+        """The mask of the pages whose 8-byte word at `offset` is zero."""
+        word = 0
+        for at in range(offset, offset + 8):
+            word |= self.at(at)
+        word |= word >> 4  # what the next byte's bits do to this one's high half never reaches its lowest bit
+        word |= word >> 2
+        word |= word >> 1
+        return self.ones & ~word
 
     def of_type(self, value: int, among: int) -> int:
         """The mask of the pages of `among` whose page._mapcount is `value`, all 32 bits compared.
