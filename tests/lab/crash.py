@@ -1,0 +1,193 @@
+"""One real crash after a recipe: a vmcore in the cache, its console beside it.
+
+The guest's first kernel fills memory and panics; the capture kernel, loaded by kexec, hands out the head of its
+/proc/vmcore; the memory comes from outside. Called by the fixtures and by `python -m tests.lab`; imports rehearse.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import gzip
+import hashlib
+import json
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from kdumpd.rehearse import kernels
+from kdumpd.rehearse.initrd import Initrd
+from kdumpd.rehearse.kernels import Kernel
+from kdumpd.rehearse.packages import CACHE, Archive, Say, new_folder
+from kdumpd.rehearse.vm import X86_64, Line, Machine, Vm, sparse_disk
+from tests.lab.memory import MIB, GuestMemory, write_sparse
+from tests.lab.recipes import Recipe
+
+GUEST = Path(__file__).parent / "guest"
+HEAD_PAGES = 32
+PAGE = 4096
+MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
+CAPTURE_MODULES = ("virtio_pci", "virtio_blk")
+BOOT_SECONDS = 240  # a guest on a busy machine without KVM
+PT_LOAD = 1
+
+
+class Crash(NamedTuple):
+    """A cached vmcore: `vmcore` is an ELF file, `console` what the guest said, `kernel` what crashed."""
+
+    recipe: Recipe
+    kernel: Kernel
+    folder: Path
+
+    @property
+    def vmcore(self) -> Path:
+        """The vmcore, a sparse ELF file."""
+        return self.folder / "vmcore"
+
+    @property
+    def console(self) -> Path:
+        """The guest's console with the seconds of each line."""
+        return self.folder / "console.log"
+
+
+def crash(recipe: Recipe, say: Say = lambda line: None) -> Crash:
+    """The crash of this recipe, from the cache or made now."""
+    package, _, version = recipe.kernel.partition("=")
+    kernel = kernels.fetch(package, version, recipe.architecture, say=say)
+    folder = CACHE / "vmcores" / f"{recipe.name}-{recipe_hash(recipe, kernel)}"
+    if not folder.is_dir():
+        with _one_at_a_time(), new_folder(folder) as made:
+            say(f"crashing {kernel.release} as {recipe.name}")
+            _make(recipe, kernel, made)
+    return Crash(recipe, kernel, folder)
+
+
+def recipe_hash(recipe: Recipe, kernel: Kernel) -> str:
+    """Changes when the recipe, the kernel or what runs in the guest does."""
+    text = json.dumps([asdict(recipe), kernel.release, kernel.root.name], sort_keys=True)
+    scripts = b"".join(path.read_bytes() for path in sorted(GUEST.iterdir()))
+    return hashlib.sha256(text.encode() + scripts).hexdigest()[:12]
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    folder = CACHE / "vmcores"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(recipe: Recipe, kernel: Kernel, folder: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="kdumpd-lab-") as name,
+        GuestMemory(recipe.memory, recipe.nodes, recipe.processors, recipe.architecture) as memory,
+    ):
+        scratch = Path(name)
+        initrd = scratch / "initrd"
+        initrd.write_bytes(_first_initrd(recipe, kernel))
+        disks = [sparse_disk(scratch / "ext4", 512 * MIB)]
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(disks[0])], check=True)
+        if recipe.whole:
+            disks.append(sparse_disk(scratch / "whole", (recipe.memory + 512) * MIB))
+        machine = Machine(
+            kernel=kernel.vmlinuz,
+            initrd=initrd,
+            command_line=f"console={X86_64.console} quiet panic=1 crashkernel={recipe.crashkernel} {recipe.append}",
+            memory=recipe.memory,
+            processors=recipe.processors,
+            disks=tuple(disks),
+            extra=(*memory.arguments(), *(("-device", "vmcoreinfo") if recipe.live else ())),
+        )
+        console: list[Line] = []
+        try:
+            with Vm(machine, console.append) as vm:
+                if recipe.live:
+                    vm.wait_line("LAB: live", BOOT_SECONDS)
+                    vm.dump_memory(folder / "vmcore")
+                else:
+                    vm.wait_line("LAB: done", BOOT_SECONDS)
+                    vm.wait_end(30)
+        finally:
+            text = "".join(f"{line.seconds:8.3f} {line.text}\n" for line in console)
+            (folder / "console.log").write_text(text)
+            failed = scratch.parent / f"kdumpd-lab-{recipe.name}.log"
+            failed.write_text(text)
+        texts = [line.text for line in console]
+        problems = [text for text in texts if text.startswith("LAB: FAILED")]
+        if problems:
+            raise RuntimeError(f"{recipe.name}: {problems}; console in {failed}")
+        if not recipe.live:
+            compose(head_of(texts), folder / "vmcore", memory)
+        if recipe.whole:
+            shutil.copyfile(scratch / "whole", folder / "vmcore.whole")
+    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+
+
+def head_of(console: list[str]) -> bytes:
+    """The head of /proc/vmcore that the capture kernel printed."""
+    begin = console.index("LAB: head begin")
+    end = next(number for number, text in enumerate(console) if text.startswith("LAB: head end"))
+    head = gzip.decompress(base64.b64decode("".join(console[begin + 1 : end])))
+    if hashlib.md5(head).hexdigest() != console[end].split()[-1]:
+        raise RuntimeError("the console garbled the head of /proc/vmcore")
+    return head
+
+
+def compose(head: bytes, path: Path, memory: GuestMemory) -> None:
+    """The file that a copy of /proc/vmcore would be."""
+    table, count = struct.unpack_from("<Q", head, 32)[0], struct.unpack_from("<H", head, 56)[0]
+    loads = []
+    for number in range(count):
+        kind, _, offset, _, physical, in_file, _, _ = struct.unpack_from("<IIQQQQQQ", head, table + 56 * number)
+        if kind == PT_LOAD:
+            # /proc/vmcore has whole pages even where a range has not.
+            before = physical % PAGE
+            length = -(-(before + in_file) // PAGE) * PAGE
+            loads.append((offset - before, physical - before, length))
+    first = min(offset for offset, _, _ in loads)
+    if first > len(head):
+        raise RuntimeError(f"the notes end at {first}, past the {len(head)} bytes that were printed")
+    write_sparse(path, head[:first], loads, max(offset + length for offset, _, length in loads), memory)
+
+
+def _first_initrd(recipe: Recipe, kernel: Kernel) -> bytes:
+    busybox = _busybox(recipe.architecture)
+    capture = Initrd()
+    capture.copy(busybox, "/bin/busybox")
+    capture.file("/init", (GUEST / "capture.sh").read_bytes(), 0o755)
+    capture.file("/recipe", f"HEAD_PAGES={HEAD_PAGES}\nWHOLE={'yes' if recipe.whole else 'no'}\n")
+    if recipe.whole:
+        capture.module_tree(kernel, CAPTURE_MODULES)
+    first = Initrd()
+    first.copy(busybox, "/bin/busybox")
+    first.file("/init", (GUEST / "first.sh").read_bytes(), 0o755)
+    first.file("/recipe", _variables(recipe))
+    first.file("/capture.img", capture.to_bytes())
+    first.copy(kernel.vmlinuz, "/vmlinuz")
+    first.module_tree(kernel, MODULES)
+    first.program(Path("/sbin/kexec"), "/sbin/kexec")
+    return first.to_bytes()
+
+
+def _variables(recipe: Recipe) -> str:
+    sizes = {
+        name.upper(): getattr(recipe, name)
+        for name in ("cache", "private", "tmpfs", "anonymous", "transparent", "hugetlb", "files", "nonce")
+    }
+    line = f"console={X86_64.console} quiet nr_cpus=1 reset_devices panic=1 {recipe.append}"
+    values = {**sizes, "LIVE": "yes" if recipe.live else "no", "CAPTURE_COMMAND_LINE": f"'{line}'"}
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _busybox(architecture: str) -> Path:
+    archive = Archive(architecture)
+    version = archive.choose("busybox-static").version
+    folder = archive.fetch({"busybox-static": version}, f"busybox-static_{version}_{architecture}")
+    return next(path for path in (folder / "bin/busybox", folder / "usr/bin/busybox") if path.is_file())
