@@ -1,0 +1,220 @@
+"""One target's try: find and mount it, save the log, save the dump or what can be had of it, tell the story, unmount.
+
+The first part of the ladder is here: a scan that fails leads to an unfiltered dump if that is sure to fit. What comes
+after (the next target, the log alone, the end) is `capture.ladder`'s. May import what is below that in `capture`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from kdumpd.capture import crash as crashed
+from kdumpd.capture import record
+from kdumpd.capture.child import Tell
+from kdumpd.capture.door import Failure, Outcome, Result
+from kdumpd.capture.machine import Machine
+from kdumpd.capture.mark import Mark
+from kdumpd.capture.record import Crash, Kept
+from kdumpd.capture.save import (
+    INCOMPLETE,
+    Engine,
+    SaveOptions,
+    Watch,
+    as_json,
+    require_room_unfiltered,
+    save_dump,
+)
+from kdumpd.capture.settings import Settings
+from kdumpd.capture.step import Steps
+from kdumpd.dumpfile.writer import Progress
+from kdumpd.errors import TargetError
+from kdumpd.scan.selection import PageCounts
+from kdumpd.target import device, local
+from kdumpd.vmcore.vmcore import Vmcore
+
+_WAIT = 30.0  # seconds for a device to come up
+_TARGET = 60.0  # ... and for it to be mounted, whose journal may have to be replayed
+_LOG = 60.0
+_RECORD = 20.0
+_UNMOUNT = 60.0
+# What a spent budget leaves the steps that save the log: a crash is never left without a trace.
+_FLOOR = 15.0
+_SHARE = 0.75  # of the time left, for a dump that has other targets behind it
+_SCAN_SHARE = 0.5  # of a dump's time: an unfiltered dump needs the rest
+_PROGRESS = 5.0  # seconds between two lines about a dump that goes on
+
+_SCANNING, _WRITING = 0, 1
+
+
+class Attempt:
+    """A target while it is tried; can be opened again after `close`."""
+
+    def __init__(self, machine: Machine, steps: Steps, settings: Settings, crash: Crash, place: local.Place) -> None:
+        self._machine = machine
+        self._steps = steps
+        self._settings = settings
+        self._crash = crash
+        self._place = place
+        self._directory = ""
+        self._target: dict[str, Any] = place._asdict()
+        self._dump: dict[str, Any] | None = None
+        self._failure = ""
+        self.dmesg: int | None = None
+
+    def open(self) -> bool:
+        """The target is mounted, and this crash has its directory there."""
+        outcome = self._steps.run("target", _TARGET, self._opening, floor=_FLOOR)
+        if outcome.failure is not None:
+            self._failure = outcome.failure.text
+            self._unmount()
+            return False
+        self._directory = outcome.result["directory"]
+        self._target |= outcome.result["target"]
+        return True
+
+    def _opening(self, tell: Tell) -> Result:
+        place, machine, clock = self._place, self._machine, self._steps.console.clock
+        found = device.wait_for(place.device, clock() + _WAIT, clock, machine.devices)
+        kind = local.attach(place, found, machine.mount_point, machine.mount)
+        parent = f"{machine.mount_point}/{place.directory.strip('/')}".rstrip("/")
+        directory = self._directory or local.make_directory(parent, self._crash.host, self._crash.time)
+        if not os.path.isdir(directory):
+            raise TargetError(f"{directory}: was made and is not there any more")
+        free = local.free_bytes(directory)
+        tell("target", f"{found.path} ({kind}) mounted, {free >> 20} MiB free, {self._shown(directory)}")
+        return {"directory": directory, "target": {"found": found.path, "mounted_as": kind, "free": free}}
+
+    def _shown(self, directory: str) -> str:
+        """The directory as the administrator knows it: below the policy's path."""
+        return f"{self._place.path.rstrip('/')}/{os.path.basename(directory)}"
+
+    def save_log(self) -> bool:
+        """dmesg.txt is in the directory and on the disk."""
+
+        def work(tell: Tell) -> Result:
+            result = crashed.save_log(self._machine.vmcore, self._directory)
+            tell("dmesg", f"{result['bytes']} bytes saved")
+            return result
+
+        outcome = self._steps.run("dmesg", _LOG, work, floor=_FLOOR)
+        if outcome.failure is None:
+            self.dmesg = outcome.result["bytes"]
+        return outcome.failure is None
+
+    def save_dump(self, others: bool) -> bool:
+        """vmcore is in the directory, complete and on the disk; `others`: further targets can be tried after this."""
+        self._write_record(keep_room=True)
+        mark = Mark()
+        start = self._steps.console.clock()
+        allowed = max(0.0, self._steps.left * (_SHARE if others else 1.0))
+
+        def sooner() -> float:
+            return start + allowed * (_SCAN_SHARE if mark.get() == _SCANNING else 1.0)
+
+        self._steps.say("dump", f"begins, {allowed:.0f} s at most")
+        outcome = self._steps.run("dump", allowed, self._dumping(Engine.USER, mark), sooner=sooner)
+        if outcome.failure is not None and mark.get() == _SCANNING and _scan_failed(outcome.failure):
+            self._steps.incident("dump", "the pages could not be chosen: an unfiltered dump is tried")
+            rest = max(0.0, start + allowed - self._steps.console.clock())
+            outcome = self._steps.run("dump", rest, self._dumping(Engine.UNFILTERED, mark))
+        return self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> bool:
+        if outcome.failure is not None:
+            self._failure = outcome.failure.text
+            with suppress(OSError):
+                size = os.stat(f"{self._directory}/vmcore{INCOMPLETE}").st_size
+                self._steps.say("dump", f"what was written stays as vmcore{INCOMPLETE}, {size >> 20} MiB")
+            return False
+        self._dump = outcome.result
+        meaning = self._dump["free_pages"]["meaning"]
+        for warning in (*self._dump["warnings"], *([meaning] if meaning else ())):
+            self._steps.incident("scan", warning)
+        return True
+
+    def _dumping(self, engine: Engine, mark: Mark) -> Callable[[Tell], Result]:
+        dump, vmcore, final = self._settings.policy.dump, self._machine.vmcore, f"{self._directory}/vmcore"
+        options = SaveOptions(
+            dump.level,
+            dump.compression,
+            dump.jobs,
+            self._settings.hands_off,
+            engine,
+            self._settings.policy.retention.min_free,
+        )
+        clock = self._steps.console.clock
+
+        def work(tell: Tell) -> Result:
+            said = clock()
+
+            def scanned(counts: PageCounts) -> None:
+                mark.set(_WRITING)
+                tell("scan", f"{counts.kept} of {counts.total} pages chosen ({engine.value})")
+
+            def progress(now: Progress) -> None:
+                nonlocal said
+                if clock() - said >= _PROGRESS:
+                    said = clock()
+                    tell("dump", f"{now.pages} of {now.total} pages, {now.size >> 20} MiB")
+
+            with Vmcore.open(vmcore) as core:
+                if engine is Engine.UNFILTERED:
+                    with suppress(FileNotFoundError):
+                        os.unlink(final + INCOMPLETE)
+                    require_room_unfiltered(core, final, options.min_free)
+                saved = as_json(save_dump(core, final, options, Watch(scanned, progress)))
+            tell("dump", f"saved: {saved['pages']['written']} pages, {saved['size']} bytes, checked and synced")
+            return saved
+
+        return work
+
+    def close(self) -> None:
+        """The story is told beside the dump, everything is on the disk, and the target is unmounted."""
+        if self._directory:
+            self._write_record(keep_room=False)
+        self._unmount()
+
+    def _write_record(self, *, keep_room: bool) -> None:
+        kept = Kept(
+            self._shown(self._directory),
+            self._target,
+            self.dmesg,
+            self._dump,
+            self._failure,
+            complete=self._dump is not None,
+        )
+        content = record.document(self._settings, self._crash, kept, self._steps)
+        lines = self._steps.console.lines
+
+        def work(tell: Tell) -> Result:
+            record.write(self._directory, content, lines, keep_room=keep_room)
+            return {}
+
+        self._steps.run("record", _RECORD, work, floor=_RECORD)
+
+    def _unmount(self) -> None:
+        machine = self._machine
+
+        def work(tell: Tell) -> Result:
+            if os.path.ismount(machine.mount_point):
+                machine.sync()
+                machine.unmount(machine.mount_point)
+                tell("unmount", "synced and unmounted")
+            return {}
+
+        if self._steps.run("unmount", _UNMOUNT, work, floor=_UNMOUNT).failure is not None:
+            self._steps.run("unmount", _UNMOUNT, lambda tell: _detached(machine), floor=_RECORD)
+
+
+def _scan_failed(failure: Failure) -> bool:
+    """Whether the failure, before the pages were chosen, says nothing against a dump of all pages."""
+    return failure.kind not in ("stopped", "DumpError", "TargetError", "OSError")
+
+
+def _detached(machine: Machine) -> Result:
+    """The mount point is free for the next target, though this one is still busy."""
+    machine.detach(machine.mount_point)
+    return {}

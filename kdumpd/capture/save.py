@@ -1,0 +1,198 @@
+"""From an open vmcore to a finished dump under its final name; the runner and `kdumpd dump` share it.
+
+The dump is written beside its final name as NAME.incomplete, checked, synced, and only then renamed, never over a file
+that is there. May import `scan`, `dumpfile.writer`, `dumpfile.format`, `target`, `vmcore` and `policy.model`.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from kdumpd.capture.kernel import rename_new
+from kdumpd.dumpfile.format import HEADER, Flags, Header
+from kdumpd.dumpfile.writer import DumpReport, Progress, WriteOptions, automatic_jobs, write_dump
+from kdumpd.errors import DumpError
+from kdumpd.policy.model import Compression, PageKind
+from kdumpd.scan import unfiltered, user
+from kdumpd.scan.selection import BitmapSink, Interval, PageCounts
+from kdumpd.target.local import free_bytes, sync_directory
+from kdumpd.vmcore.vmcore import Vmcore
+
+INCOMPLETE = ".incomplete"
+_FREE_TOLERANCE = 0.01  # of the kernel's own count: FORMATS.md, rule 11
+_DESCRIPTOR_AND_BITS = 25  # bytes a page that is not its content, rounded up
+
+
+class Engine(enum.StrEnum):
+    """What chooses the pages: the scan of page structures, or nothing at all."""
+
+    USER = "user"
+    UNFILTERED = "unfiltered"
+
+
+_SCANS = {Engine.USER: user.scan, Engine.UNFILTERED: unfiltered.scan}
+
+
+class SaveOptions(NamedTuple):
+    """What to save and how; `jobs` None is automatic; `hands_off` physical byte ranges that are never read;
+
+    `min_free` bytes that must stay free on the file system.
+    """
+
+    level: PageKind
+    compression: Compression
+    jobs: int | None = None
+    hands_off: tuple[tuple[int, int], ...] = ()
+    engine: Engine = Engine.USER
+    min_free: int = 0
+
+
+class Watch(NamedTuple):
+    """Who is told: `scanned` once the pages are chosen, `progress` while they are written."""
+
+    scanned: Callable[[PageCounts], None] = lambda counts: None
+    progress: Callable[[Progress], None] = lambda progress: None
+
+
+class FreePages(NamedTuple):
+    """Free pages as the scan counted them beside the kernel's own count; `meaning` is empty where they agree."""
+
+    scanned: int
+    kernel: int | None
+    meaning: str
+
+
+class Saved(NamedTuple):
+    """A finished dump; `seconds` for all of it."""
+
+    engine: Engine
+    report: DumpReport
+    free_pages: FreePages
+    seconds: float
+
+
+def save_dump(core: Vmcore, final: str, options: SaveOptions, watch: Watch | None = None) -> Saved:
+    """`final` is a complete and synced dump. Otherwise DumpError or ScanError, and there is no file of that name."""
+    told = watch or Watch()
+    start = time.monotonic()
+    require_new(final, core.name)
+    temporary = final + INCOMPLETE
+    zero_excluded = PageKind.ZERO in options.level and options.engine is not Engine.UNFILTERED
+    write = WriteOptions(options.level, options.compression, options.jobs or automatic_jobs(), zero_excluded)
+
+    def select(sink: BitmapSink) -> PageCounts:
+        counts = _SCANS[options.engine](core, options.level, _frames(options.hands_off, core.page_size), sink)
+        told.scanned(counts)
+        return counts
+
+    def progress(now: Progress) -> None:
+        require_room(final, options.min_free)
+        told.progress(now)
+
+    require_room(final, options.min_free)
+    report = write_dump(core, temporary, write, select, progress)
+    check(temporary, report)
+    try:
+        rename_new(temporary, final)
+    except OSError as error:
+        raise DumpError(f"{final}: the finished dump stays at {temporary}: {error.strerror}") from error
+    sync_directory(os.path.dirname(final) or ".")
+    return Saved(options.engine, report, compare_free_pages(core, report.counts, options), time.monotonic() - start)
+
+
+def require_new(final: str, vmcore: str) -> None:
+    """DumpError unless `final` can be made: its directory is there, it is not, and it is not the vmcore itself."""
+    directory = os.path.dirname(final) or "."
+    if not os.path.isdir(directory):
+        raise DumpError(f"{directory}: no such directory; make it first")
+    if os.path.exists(final) and os.path.samefile(final, vmcore):
+        raise DumpError(f"{final}: is the vmcore itself; give another name for the dump")
+    for name in (final, final + INCOMPLETE):
+        if os.path.lexists(name):
+            raise DumpError(f"{name}: exists; remove it or give another name for the dump")
+
+
+def require_room(final: str, min_free: int) -> None:
+    """DumpError where the file system has fallen to what must stay free."""
+    if not min_free:
+        return
+    free = free_bytes(os.path.dirname(final) or ".")
+    if free < min_free:
+        raise DumpError(
+            f"{final}: {free >> 20} MiB are free there and retention.min_free keeps {min_free >> 20} MiB; make room"
+        )
+
+
+def require_room_unfiltered(core: Vmcore, final: str, min_free: int) -> None:
+    """DumpError unless all of memory fits in what is free, should no page compress."""
+    memory = sum(extent.end - extent.start for extent in core.memory.ranges)
+    needed = memory + memory // core.page_size * _DESCRIPTOR_AND_BITS
+    room = free_bytes(os.path.dirname(final) or ".") - min_free
+    if needed > room:
+        raise DumpError(
+            f"{final}: an unfiltered dump needs up to {needed >> 20} MiB and {max(room, 0) >> 20} MiB may be used"
+        )
+
+
+def check(path: str, report: DumpReport) -> None:
+    """DumpError unless the file has the size that was written and a header that says it is complete."""
+    with open(path, "rb") as stream:
+        header = Header.unpack(stream.read(HEADER.size))
+        size = os.fstat(stream.fileno()).st_size
+    if size != report.size or size < report.smallest:
+        raise DumpError(f"{path}: has {size} bytes where {report.size} were written; look at that file system")
+    if header.status & Flags.INCOMPLETE:
+        raise DumpError(f"{path}: its header says that it is incomplete")
+
+
+def compare_free_pages(core: Vmcore, counts: PageCounts, options: SaveOptions) -> FreePages:
+    """What the scan took for free beside what the crashed kernel counted; nothing to compare where none was wanted."""
+    if PageKind.FREE not in options.level or options.engine is Engine.UNFILTERED:
+        return FreePages(counts.free, None, "")
+    kernel = core.free_pages()
+    if kernel is None or abs(counts.free - kernel) <= kernel * _FREE_TOLERANCE:
+        return FreePages(counts.free, kernel, "")
+    if counts.free < kernel:
+        effect = "free pages were kept and the dump is larger than it need be; the data in it are good"
+    else:
+        effect = "pages may be missing from the dump that the kernel used"
+    return FreePages(counts.free, kernel, f"{counts.free} free pages found, the kernel counted {kernel}: {effect}")
+
+
+def as_json(saved: Saved) -> dict[str, Any]:
+    """What a report says about a finished dump: counts by kind, sizes in bytes, times in seconds."""
+    report = saved.report
+    pages = report.counts._asdict()
+    warnings = pages.pop("warnings")
+    return {
+        "engine": saved.engine.value,
+        "jobs": report.jobs,
+        "pages": {**pages, "written": report.pages, "zero": report.zero, "raw": report.raw},
+        "free_pages": saved.free_pages._asdict(),
+        "size": report.size,
+        "seconds": {
+            "scan": round(report.select_seconds, 4),
+            "write": round(report.write_seconds, 4),
+            "sync": round(report.sync_seconds, 4),
+            "all": round(saved.seconds, 4),
+        },
+        "scan_nanoseconds_per_page": round(report.select_seconds * 1e9 / max(1, report.counts.total), 2),
+        "write_nanoseconds_per_page": round(report.write_seconds * 1e9 / max(1, report.pages), 2),
+        "warnings": list(warnings),
+    }
+
+
+def _frames(ranges: tuple[tuple[int, int], ...], page_size: int) -> tuple[Interval, ...]:
+    """Every page frame that a byte range touches, as sorted intervals that do not overlap."""
+    merged: list[Interval] = []
+    for start, end in sorted(ranges):
+        first, last = start // page_size, -(-end // page_size)
+        if merged and first <= merged[-1].end:
+            merged[-1] = Interval(merged[-1].start, max(last, merged[-1].end))
+        elif first < last:
+            merged.append(Interval(first, last))
+    return tuple(merged)

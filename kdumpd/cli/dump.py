@@ -1,0 +1,89 @@
+"""`kdumpd dump`: a dump written from any ELF vmcore, by the same steps as the capture runner's."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+from kdumpd.capture.save import INCOMPLETE, Saved, SaveOptions, as_json, save_dump
+from kdumpd.errors import UsageError
+from kdumpd.policy.model import Compression, CompressionKind, PageKind
+from kdumpd.vmcore.vmcore import Vmcore
+
+_LEVELS = {CompressionKind.ZSTD: (1, 22, 1), CompressionKind.ZLIB: (1, 9, 1)}  # lowest, highest, default
+_MOST_LEVEL = 31
+_MOST_JOBS = 256
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the dump; a failure leaves nothing of it, unless the vmcore is gone after a reboot."""
+    wanted = SaveOptions(page_kinds(options.level), compression(options.compression), jobs(options.jobs))
+    temporary = Path(options.output + INCOMPLETE)
+    already = temporary.exists()
+    with Vmcore.open(options.vmcore) as core:
+        try:
+            saved = save_dump(core, options.output, wanted)
+        except BaseException:
+            if not already:
+                _clean(temporary, keep=Path(options.vmcore).resolve().parts[:2] == ("/", "proc"))
+            raise
+    print(json.dumps({"dump": options.output, **as_json(saved)}, indent=2) if options.json else _text(options, saved))
+    for warning in (*saved.report.counts.warnings, saved.free_pages.meaning):
+        if warning:
+            print(f"kdumpd dump: {warning}", file=sys.stderr)
+    return 0
+
+
+def _clean(temporary: Path, keep: bool) -> None:
+    if keep and temporary.exists():
+        print(f"kdumpd dump: what was written stays at {temporary}", file=sys.stderr)
+        return
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+
+
+def _text(options: argparse.Namespace, saved: Saved) -> str:
+    report = saved.report
+    writing = report.write_seconds + report.sync_seconds
+    return (
+        f"{options.output}: {report.pages} of {report.counts.total} pages, {report.size} bytes; "
+        f"{report.select_seconds:.2f} s to choose them, {writing:.2f} s to write them"
+    )
+
+
+def page_kinds(text: str) -> PageKind:
+    """A dump level from the command line."""
+    if not (text.isascii() and text.isdigit() and int(text) <= _MOST_LEVEL):
+        raise UsageError(f"--level {text}: want a number from 0 to {_MOST_LEVEL}")
+    return PageKind(int(text))
+
+
+def compression(text: str) -> Compression:
+    """KIND or KIND:LEVEL from the command line."""
+    name, colon, level = text.partition(":")
+    try:
+        kind = CompressionKind(name)
+    except ValueError:
+        raise UsageError(f"--compression {text}: want zstd[:LEVEL], zlib[:LEVEL] or none") from None
+    if kind not in _LEVELS:
+        if colon:
+            raise UsageError(f"--compression {text}: {name} has no level")
+        return Compression(kind, 0)
+    lowest, highest, default = _LEVELS[kind]
+    if not colon:
+        return Compression(kind, default)
+    if not (level.isascii() and level.isdigit() and lowest <= int(level) <= highest):
+        raise UsageError(f"--compression {text}: want a level from {lowest} to {highest}")
+    return Compression(kind, int(level))
+
+
+def jobs(text: str) -> int | None:
+    """A number of worker processes from the command line, None for automatic."""
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_JOBS):
+        raise UsageError(f"--jobs {text}: want auto or a number from 1 to {_MOST_JOBS}")
+    return int(text)

@@ -1,0 +1,113 @@
+"""Finds the block device that a target names: `UUID=...`, `LABEL=...` or a path under /dev.
+
+Without udev nothing makes /dev/disk/by-uuid, and drivers announce disks a while after they are loaded: every device of
+/sys/class/block is looked at, again and again, until one fits. Called by `target.local`. May import `errors`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from kdumpd.errors import TargetError
+from kdumpd.target import superblock
+
+_PAUSE = 0.02  # seconds between two looks
+
+
+class Device(NamedTuple):
+    """A block device that is there; `filesystem` is what its superblock says, if it was understood."""
+
+    path: str
+    filesystem: superblock.FileSystem | None
+
+
+class Places(NamedTuple):
+    """Where the kernel shows block devices."""
+
+    sysfs: str = "/sys/class/block"
+    dev: str = "/dev"
+
+
+def wait_for(name: str, deadline: float, clock: Callable[[], float], places: Places | None = None) -> Device:
+    """The device called `name`, as soon as there is one; TargetError when there is none at `deadline` (on `clock`)."""
+    where = places or Places()
+    while True:
+        found = find(name, where)
+        if found is not None:
+            return found
+        if clock() >= deadline:
+            raise TargetError(
+                f"{name}: no such block device came up in time; there are: {' '.join(_names(where)) or 'none'}; "
+                "check that the image carries the disk's driver"
+            )
+        time.sleep(_PAUSE)
+
+
+def find(name: str, places: Places) -> Device | None:
+    """The device called `name` that is there now, or None."""
+    tag, equals, value = name.partition("=")
+    if not equals:
+        return Device(name, _superblock(name)) if _is_block_device(name) else None
+    candidates = [device for device in _devices(places) if _matches(tag, value, device.filesystem)]
+    # A disk that is part of a RAID or multipath device shows the same superblock: take what nothing else holds.
+    candidates.sort(key=lambda device: _held(device.path, places))
+    return candidates[0] if candidates else None
+
+
+def _matches(tag: str, value: str, filesystem: superblock.FileSystem | None) -> bool:
+    if filesystem is None:
+        return False
+    if tag == "UUID":
+        return filesystem.uuid.lower() == value.lower()
+    if tag == "LABEL":
+        return filesystem.label == value
+    raise TargetError(f"{tag}={value}: a target's device is named by UUID=, LABEL= or a path under /dev")
+
+
+def _names(places: Places) -> list[str]:
+    """Names of devices that have a size, sorted."""
+    try:
+        names = sorted(os.listdir(places.sysfs))
+    except OSError:
+        return []
+    return [name for name in names if _sectors(f"{places.sysfs}/{name}/size") > 0]
+
+
+def _devices(places: Places) -> Iterator[Device]:
+    for name in _names(places):
+        path = f"{places.dev}/{name.replace('!', '/')}"
+        yield Device(path, _superblock(path))
+
+
+def _sectors(path: str) -> int:
+    try:
+        with open(path, encoding="ascii") as stream:
+            return int(stream.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def _superblock(path: str) -> superblock.FileSystem | None:
+    """What is on the device; None also where it cannot be read (an empty drive, a device that went away)."""
+    try:
+        return superblock.read(path)
+    except OSError:
+        return None
+
+
+def _is_block_device(path: str) -> bool:
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _held(path: str, places: Places) -> bool:
+    try:
+        return bool(os.listdir(f"{places.sysfs}/{os.path.basename(path)}/holders"))
+    except OSError:
+        return False

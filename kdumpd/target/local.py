@@ -1,0 +1,89 @@
+"""A target on a local file system: the mounted device, room on it, and the directory that one crash gets.
+
+Mounting itself is handed in (`Mount`), since the system call lives in `capture.kernel`. Called by `capture.attempt`.
+May import `errors` and `target.device`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kdumpd.errors import TargetError
+from kdumpd.target.device import Device
+
+Mount = Callable[[str, str, str], None]  # (device, directory, file system's kind): mounted, or OSError
+
+_DIRECTORY_MODE = 0o700
+_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")
+_HOST_LENGTH = 64
+
+
+class Place(NamedTuple):
+    """Where dumps go: a directory inside the file system on `device`; `path` is what the policy calls it."""
+
+    device: str
+    kind: str
+    directory: str
+    path: str
+
+
+def attach(target: Place, device: Device, mount_point: str, mount: Mount) -> str:
+    """The target's file system is mounted, to be written, on `mount_point`; returns the kind it was mounted as."""
+    kinds = [target.kind] if target.kind else []
+    if device.filesystem is not None and device.filesystem.kind not in kinds:
+        kinds.append(device.filesystem.kind)
+    if not kinds:
+        raise TargetError(
+            f"{device.path}: holds no file system that kdumpd knows; is {target.device} still the target?"
+        )
+    os.makedirs(mount_point, _DIRECTORY_MODE, exist_ok=True)
+    problems = []
+    for kind in kinds:
+        try:
+            mount(device.path, mount_point, kind)
+        except OSError as error:
+            problems.append(f"as {kind}: {error.strerror} (errno {error.errno})")
+        else:
+            return kind
+    raise TargetError(f"{device.path}: cannot be mounted to write, {'; '.join(problems)}")
+
+
+def free_bytes(path: str) -> int:
+    """Bytes that can still be written on the file system that holds `path`, without what root alone may use."""
+    room = os.statvfs(path)
+    return room.f_bavail * room.f_frsize
+
+
+def make_directory(parent: str, host: str, crash_time: float) -> str:
+    """A new directory, open to its owner alone: HOST-YYYYMMDD-HHMMSS (UTC), and a number where that is taken."""
+    os.makedirs(parent, _DIRECTORY_MODE, exist_ok=True)
+    name = f"{safe_name(host)}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(crash_time))}"
+    for number in range(1, 100):
+        directory = f"{parent}/{name}" if number == 1 else f"{parent}/{name}-{number}"
+        try:
+            os.mkdir(directory, _DIRECTORY_MODE)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise TargetError(f"{directory}: cannot be made: {error.strerror}") from error
+        sync_directory(parent)
+        return directory
+    raise TargetError(f"{parent}/{name}: a hundred dumps of this crash are there already")
+
+
+def safe_name(host: str) -> str:
+    """A host's name as part of a file name: letters, digits, dot, hyphen and underscore, never hidden or empty."""
+    name = "".join(character if character in _SAFE else "_" for character in host[:_HOST_LENGTH]).lstrip(".")
+    return name or "unknown"
+
+
+def sync_directory(path: str) -> None:
+    """The names in the directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
