@@ -180,7 +180,7 @@ class _Writing:
             cpus=max(1, core.elf.prstatus_count),
         )
         sub_header = SubHeader(
-            phys_base=core.phys_base,
+            phys_base=core.phys_base & 0xFFFFFFFFFFFFFFFF,  # negative where KASLR moved the text below its link address
             dump_level=int(self._options.level),
             split=0,
             start_pfn=0,
