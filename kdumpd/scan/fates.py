@@ -16,7 +16,7 @@ CHUNK = 65536  # page frames gathered before they are packed: 8 KiB of bitmap
 
 _RUN = {fate: bytes([fate]) * CHUNK for fate in Fate}
 _ONES = int.from_bytes(b"\1" * CHUNK, "little")
-_COUNTED = tuple(fate for fate in Fate if fate)
+_EVERYWHERE = {fate: _ONES * fate for fate in Fate if fate}
 
 
 class Fates:
@@ -39,7 +39,7 @@ class Fates:
         self._progress = progress
         self._chunk = bytearray(CHUNK)
         self._start = 0  # first frame of the chunk
-        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._counts = dict.fromkeys(_EVERYWHERE, 0)
 
     def fill(self, end: int, fate: Fate) -> None:
         """All frames from `position` up to `end` have this fate."""
@@ -93,15 +93,16 @@ class Fates:
         self._lay_over(self._hands_off, Fate.HANDS_OFF)
         self._lay_holes()
         fates = int.from_bytes(memoryview(self._chunk)[:count], "little")
-        dropped = 0
-        for fate in _COUNTED:
-            of_kind = (fates >> (fate.bit_length() - 1)) & _ONES
+        for fate, everywhere in _EVERYWHERE.items():
+            of_kind = fates & everywhere
             if of_kind:
                 self._counts[fate] += of_kind.bit_count()
-                dropped |= of_kind
-        octets = (count + 7) // 8
-        kept = _ONES & ((1 << (8 * count)) - 1) & ~dropped
-        self._sink.write(_packed(kept, octets))
+        # Any bit of a byte reaches its lowest; what comes in from the next byte stays above that.
+        fates |= fates >> 4
+        fates |= fates >> 2
+        fates |= fates >> 1
+        kept = _ONES & ((1 << (8 * count)) - 1) & ~fates
+        self._sink.write(_packed(kept, (count + 7) // 8))
         self._start = self.position
         if self._progress is not None:
             self._progress(self.position, self._max_pfn)

@@ -14,7 +14,7 @@ from itertools import compress
 from typing import NamedTuple
 
 from kdumpd.policy.model import PageKind
-from kdumpd.scan.rules import MAX_COMPOUND_ORDER, Fate, is_hugetlb
+from kdumpd.scan.rules import CACHE, CACHE_PRIVATE, FREE, MAX_COMPOUND_ORDER, USER, Fate
 from kdumpd.vmcore.layout import HugetlbMark, PageLayout
 
 WINDOW = 8192  # page structures: 512 KiB of them stay in the L2 cache while their planes are taken
@@ -39,7 +39,7 @@ class WindowJudge:
 
     def __init__(self, layout: PageLayout, level: PageKind) -> None:
         self.layout = layout
-        self.level = level
+        self.level = int(level)
 
     def judge(self, first_pfn: int, window: bytes) -> WindowVerdict:
         """The verdict on the structures in `window` (at most WINDOW), the first of which belongs to `first_pfn`."""
@@ -49,7 +49,7 @@ class WindowJudge:
         not_tail = ones & ~planes.at(layout.compound_head)
 
         free = buddy = 0
-        if level & PageKind.FREE and layout.buddy_type is not None:
+        if level & FREE and layout.buddy_type is not None:
             buddy = planes.of_type(layout.buddy_type, not_tail)
             if layout.slab_flag is not None and buddy:
                 buddy &= ~planes.flag(layout.slab_flag)
@@ -59,7 +59,7 @@ class WindowJudge:
         rest = not_tail & ~free
 
         anon = 0
-        if level & (PageKind.CACHE | PageKind.CACHE_PRIVATE | PageKind.USER):
+        if level & (CACHE | CACHE_PRIVATE | USER):
             anon = planes.at(layout.mapping) & rest
             if anon and layout.slab_flag is not None:
                 anon &= ~planes.flag(layout.slab_flag)
@@ -67,18 +67,18 @@ class WindowJudge:
                 anon &= ~planes.of_type(layout.slab_type, anon)
 
         cache = cache_private = 0
-        if level & (PageKind.CACHE | PageKind.CACHE_PRIVATE):
+        if level & (CACHE | CACHE_PRIVATE):
             cached = planes.flag(layout.lru) | (planes.flag(layout.swapbacked) & planes.flag(layout.swapcache))
             cached &= rest & ~anon
             if cached:
                 private = cached & planes.flag(layout.private_flag)
                 cache = cached & ~private
-                cache_private = private if level & PageKind.CACHE_PRIVATE else 0
+                cache_private = private if level & CACHE_PRIVATE else 0
             rest &= ~(cache | cache_private)
 
         head = planes.flag(layout.head) & not_tail
         user = 0
-        if level & PageKind.USER:
+        if level & USER:
             user = anon & rest
             user |= self._hugetlb(planes, head & rest & ~user)
             rest &= ~user
@@ -101,12 +101,10 @@ class WindowJudge:
             return 0
         if layout.hugetlb is HugetlbMark.PAGE_TYPE:
             return planes.of_type(layout.hugetlb_value, heads)
-        size = layout.size
-        found = bytearray(planes.count)
-        for index in _positions(heads, planes.count):
-            second = planes.window[(index + 1) * size : (index + 2) * size]
-            found[index] = is_hugetlb(layout, b"", second)
-        return int.from_bytes(found, "little")
+        # What the second structure says, moved down to its head's place.
+        if layout.hugetlb is HugetlbMark.SECOND_FLAGS:
+            return heads & planes.flag(1 << layout.hugetlb_value) >> 8
+        return heads & planes.equal(layout.second_dtor or 0, layout.hugetlb_value) >> 8
 
     def _extend(self, first_pfn: int, window: bytes, fates: bytearray, blocks: int) -> WindowVerdict:
         """Give each block's pages the fate of its head; orders are checked before they are trusted."""
@@ -155,7 +153,7 @@ class _Planes:
         self.count = len(window) // layout.size
         self.ones = _ONES & ((1 << (8 * self.count)) - 1) if self.count < WINDOW else _ONES
         self._made: dict[int, int] = {}
-        self._types: dict[int, bytes] = {}
+        self._raw: dict[int, bytes] = {}
 
     def at(self, offset: int) -> int:
         """The plane of the byte at `offset` of each structure."""
@@ -191,18 +189,19 @@ class _Planes:
         """
         octets = value.to_bytes(4, "little")
         telling = next((at for at, octet in enumerate(octets) if octet not in (0x00, 0xFF)), 0)
-        found = among & self._equal(telling, octets[telling])
+        found = among & self.equal(self.mapcount + telling, octets[telling])
         for at, octet in enumerate(octets):
             if not found:
                 return 0
             if at != telling:
-                found &= self._equal(at, octet)
+                found &= self.equal(self.mapcount + at, octet)
         return found
 
-    def _equal(self, at: int, octet: int) -> int:
-        raw = self._types.get(at)
+    def equal(self, offset: int, octet: int) -> int:
+        """The mask of the pages whose byte at `offset` is `octet`."""
+        raw = self._raw.get(offset)
         if raw is None:
-            raw = self._types[at] = self.window[self.mapcount + at :: self.size]
+            raw = self._raw[offset] = self.window[offset :: self.size]
         if octet not in raw:
             return 0
         return int.from_bytes(raw.translate(_IS[octet]), "little")

@@ -17,6 +17,12 @@ from typing import NamedTuple
 from kdumpd.policy.model import PageKind
 from kdumpd.vmcore.layout import HugetlbMark, PageLayout
 
+# Bits of the dump level as plain integers: enum's own operators cost more than the rules.
+CACHE = int(PageKind.CACHE)
+CACHE_PRIVATE = int(PageKind.CACHE_PRIVATE)
+USER = int(PageKind.USER)
+FREE = int(PageKind.FREE)
+
 MAX_COMPOUND_ORDER = 30  # 4 TiB of 4 KiB pages; the largest compound page of any supported machine is 16 GiB
 
 
@@ -68,8 +74,11 @@ def is_hugetlb(layout: PageLayout, page: bytes, second: bytes) -> bool:
     return layout.second_dtor is not None and second[layout.second_dtor] == layout.hugetlb_value
 
 
-def judge(layout: PageLayout, level: PageKind, pfn: int, page: bytes, second: bytes) -> Verdict:
-    """The verdict on the page frame whose structure is `page`; `second` is the structure after it, or b""."""
+def judge(layout: PageLayout, level: int, pfn: int, page: bytes, second: bytes) -> Verdict:
+    """The verdict on the page frame whose structure is `page`; `second` is the structure after it, or b"".
+
+    `level` has the bits of PageKind.
+    """
     if page[layout.compound_head] & 1:
         return Verdict(Fate.KEEP, 0)  # a tail: its head has decided already
     flags = _U64(page, layout.flags)[0]
@@ -77,7 +86,7 @@ def judge(layout: PageLayout, level: PageKind, pfn: int, page: bytes, second: by
     slab = mapcount == layout.slab_type if layout.slab_flag is None else bool(flags & layout.slab_flag)
     order = compound_order(layout, pfn, second) if flags & layout.head else 0
 
-    if level & PageKind.FREE and not slab and layout.buddy_type is not None:
+    if level & FREE and not slab and layout.buddy_type is not None:
         if mapcount == layout.buddy_type:
             free_order = _U64(page, layout.private)[0]
             if free_order >= layout.free_orders or pfn & ((1 << free_order) - 1):
@@ -89,11 +98,11 @@ def judge(layout: PageLayout, level: PageKind, pfn: int, page: bytes, second: by
     swap_cache = layout.swapbacked | layout.swapcache
     if (flags & layout.lru or flags & swap_cache == swap_cache) and not anon:
         private = bool(flags & layout.private_flag)
-        if level & PageKind.CACHE and not private:
+        if level & CACHE and not private:
             return Verdict(Fate.CACHE, order)
-        if level & PageKind.CACHE_PRIVATE:
+        if level & CACHE_PRIVATE:
             return Verdict(Fate.CACHE_PRIVATE if private else Fate.CACHE, order)
-    if level & PageKind.USER and (anon or (flags & layout.head and is_hugetlb(layout, page, second))):
+    if level & USER and (anon or (flags & layout.head and is_hugetlb(layout, page, second))):
         return Verdict(Fate.USER, order)
     if layout.hwpoison is not None and flags & layout.hwpoison:
         return Verdict(Fate.HWPOISON, order)

@@ -61,7 +61,7 @@ class _Walk:
         self.examined = 0
         self._memory = memory
         self._layout = layout
-        self._level = level
+        self._level = int(level)
         self._windows = WindowJudge(layout, level)
         self._present = present
         self._starts = [interval.start for interval in present]
