@@ -140,6 +140,11 @@ def module_files(kernel: Kernel, names: Iterable[str]) -> tuple[Path, ...]:
     return tuple(kernel.modules / path for path in ordered)
 
 
+def has_module(kernel: Kernel, name: str) -> bool:
+    """True when the kernel has this as a module, not built in and not at all."""
+    return name.replace("-", "_") in {module_name(Path(path)) for path in _dependencies(kernel)}
+
+
 def module_name(path: Path) -> str:
     """`virtio_blk` of `kernel/drivers/block/virtio_blk.ko.xz`: what lsmod calls it."""
     return path.name.partition(".ko")[0].replace("-", "_")

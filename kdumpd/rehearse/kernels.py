@@ -119,11 +119,12 @@ def fetch(
 
 def _unpack_parts(archive: Archive, package: str, version: str, folder: Path) -> None:
     """The package and every kernel part that it depends on, directly or through others, are unpacked in `folder`."""
-    waiting, seen = [package], set[str]()
+    waiting, seen = [package], {package}
     while waiting:
         name = waiting.pop()
-        seen.add(name)
-        waiting += [part for part in archive.depends(name, version) if PART.fullmatch(part) and part not in seen]
+        parts = {part for part in archive.depends(name, version) if PART.fullmatch(part)} - seen
+        seen |= parts
+        waiting += sorted(parts)
         if PART.fullmatch(name):
             archive.unpack(name, version, folder)
 

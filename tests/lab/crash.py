@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdumpd.rehearse import kernels
-from kdumpd.rehearse.initrd import Initrd
+from kdumpd.rehearse.initrd import Initrd, has_module
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.packages import CACHE, Archive, Say, new_folder
 from kdumpd.rehearse.vm import X86_64, Line, Machine, Vm, sparse_disk
@@ -32,7 +32,8 @@ from tests.lab.recipes import Recipe
 GUEST = Path(__file__).parent / "guest"
 HEAD_PAGES = 32
 PAGE = 4096
-MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
+MODULES = ("virtio_pci", "virtio_blk", "virtio_balloon", "ext4")
+SOFT_MODULES = ("crc32c_generic",)  # ext4 asks the crypto layer for it by another name, where it is a module
 CAPTURE_MODULES = ("virtio_pci", "virtio_blk")
 BOOT_SECONDS = 240  # a guest on a busy machine without KVM
 PT_LOAD = 1
@@ -92,7 +93,7 @@ def _make(recipe: Recipe, kernel: Kernel, folder: Path) -> None:
         scratch = Path(name)
         initrd = scratch / "initrd"
         initrd.write_bytes(_first_initrd(recipe, kernel))
-        disks = [sparse_disk(scratch / "ext4", 512 * MIB)]
+        disks = [sparse_disk(scratch / "ext4", (recipe.cache + recipe.private + 256) * MIB)]
         subprocess.run(["mkfs.ext4", "-q", "-F", str(disks[0])], check=True)
         if recipe.whole:
             disks.append(sparse_disk(scratch / "whole", (recipe.memory + 512) * MIB))
@@ -103,11 +104,17 @@ def _make(recipe: Recipe, kernel: Kernel, folder: Path) -> None:
             memory=recipe.memory,
             processors=recipe.processors,
             disks=tuple(disks),
-            extra=(*memory.arguments(), *(("-device", "vmcoreinfo") if recipe.live else ())),
+            extra=(
+                *("-cpu", recipe.processor, "-device", "virtio-balloon-pci", *memory.arguments()),
+                *(("-device", "vmcoreinfo") if recipe.live else ()),
+            ),
         )
         console: list[Line] = []
         try:
             with Vm(machine, console.append) as vm:
+                if recipe.balloon:
+                    vm.wait_line("LAB: balloon", BOOT_SECONDS)
+                    vm.command("balloon", value=(recipe.memory - recipe.balloon) * MIB)
                 if recipe.live:
                     vm.wait_line("LAB: live", BOOT_SECONDS)
                     vm.dump_memory(folder / "vmcore")
@@ -171,7 +178,7 @@ def _first_initrd(recipe: Recipe, kernel: Kernel) -> bytes:
     first.file("/recipe", _variables(recipe))
     first.file("/capture.img", capture.to_bytes())
     first.copy(kernel.vmlinuz, "/vmlinuz")
-    first.module_tree(kernel, MODULES)
+    first.module_tree(kernel, [*(name for name in SOFT_MODULES if has_module(kernel, name)), *MODULES])
     first.program(Path("/sbin/kexec"), "/sbin/kexec")
     return first.to_bytes()
 
@@ -179,7 +186,7 @@ def _first_initrd(recipe: Recipe, kernel: Kernel) -> bytes:
 def _variables(recipe: Recipe) -> str:
     sizes = {
         name.upper(): getattr(recipe, name)
-        for name in ("cache", "private", "tmpfs", "anonymous", "transparent", "hugetlb", "files", "nonce")
+        for name in ("cache", "private", "tmpfs", "anonymous", "transparent", "hugetlb", "balloon", "files", "nonce")
     }
     line = f"console={X86_64.console} quiet nr_cpus=1 reset_devices panic=1 {recipe.append}"
     values = {**sizes, "LIVE": "yes" if recipe.live else "no", "CAPTURE_COMMAND_LINE": f"'{line}'"}

@@ -48,7 +48,8 @@ class GuestMemory:
         if len(self._files) == 1:
             return (*arguments, "-machine", "memory-backend=ram0")
         for node in range(len(self._files)):
-            arguments += ["-numa", f"node,nodeid={node},memdev=ram{node},cpus={node % self._processors}"]
+            processor = f",cpus={node}" if node < self._processors else ""
+            arguments += ["-numa", f"node,nodeid={node},memdev=ram{node}{processor}"]
         return tuple(arguments)
 
     def offset(self, physical: int) -> int:

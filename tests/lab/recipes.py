@@ -17,7 +17,7 @@ class Recipe:
     memory: int = 1024
     nodes: int = 1
     processors: int = 2
-    processor: str = "max"
+    processor: str = "max"  # has five-level page tables and 1 GiB pages
     crashkernel: str = "128M"
     append: str = ""
     architecture: str = "amd64"
@@ -27,6 +27,7 @@ class Recipe:
     anonymous: int = 64
     transparent: int = 32
     hugetlb: int = 16
+    balloon: int = 8
     files: int = 4000
     nonce: str = "f00dfeed"
     live: bool = False  # the memory of a running guest, by QEMU's dump-guest-memory, instead of a crash
@@ -39,9 +40,17 @@ RECIPES = {
         Recipe("6.1", "linux-image-amd64=6.1"),
         Recipe("6.12", "linux-image-amd64=6.12"),
         Recipe("newest", "linux-image-amd64"),
-        Recipe("6.1-nokaslr", "linux-image-amd64=6.1", append="nokaslr"),
+        # Four-level page tables, no 1 GiB pages.
+        Recipe("6.1-nokaslr", "linux-image-amd64=6.1", append="nokaslr", processor="qemu64"),
+        # Above 4 GiB, most of it never touched.
         Recipe("6.1-high", "linux-image-amd64=6.1", memory=5120),
         Recipe("6.1-numa", "linux-image-amd64=6.1", memory=2048, nodes=4, processors=4),
+        # hugetlb's vmemmap optimisation: fake heads, tails that share their page structures.
+        Recipe("6.12-hvo", "linux-image-amd64=6.12", append="hugetlb_free_vmemmap=on", hugetlb=128),
+        # A running guest's memory as QEMU writes it.
         Recipe("6.1-live", "linux-image-amd64=6.1", memory=512, live=True),
+        # For benchmarks: full of cache and anonymous memory; idle and large.
+        Recipe("6.1-busy", "linux-image-amd64=6.1", memory=2048, cache=700, private=100, tmpfs=200, anonymous=500),
+        Recipe("6.1-64g", "linux-image-amd64=6.1", memory=65536, crashkernel="256M"),
     )
 }
