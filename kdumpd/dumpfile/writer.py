@@ -205,7 +205,8 @@ class _Writing:
             first = extent.start // block
             runs.append((first, -(-extent.end // block) - first))
         for window in bitmap.of_runs(runs, self._frames):
-            write_all(self._fd, window, position)
+            if bitmap.count(window):  # what is not written reads as zeros
+                write_all(self._fd, window, position)
             position += len(window)
         os.ftruncate(self._fd, self._layout.descriptors)
 
@@ -259,9 +260,11 @@ class Bitmap2:
         """Append the next `8 * len(bits)` page frames; DumpError where they go past the last one."""
         if self._written + len(bits) > self._size:
             raise DumpError(f"the scan found more page frames than the {self._frames} that the PT_LOADs cover")
-        write_all(self._fd, bits, self._start + self._written)
+        pages = bitmap.count(bits)
+        if pages:
+            write_all(self._fd, bits, self._start + self._written)
         self._written += len(bits)
-        self.pages += bitmap.count(bits)
+        self.pages += pages
 
     def close(self) -> None:
         """DumpError where the scan ended early, since every page after that would be missing."""

@@ -1,0 +1,1 @@
+"""Tests of the KDUMP writer, reader, verifier and of what `info` tells."""
