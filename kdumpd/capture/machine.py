@@ -15,8 +15,8 @@ from kdumpd.target.device import Places
 _FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_NOATIME
 
 
-def _mount(device: str, directory: str, kind: str) -> None:
-    kernel.mount(device, directory, kind, _FLAGS)
+def _mount(device: str, directory: str, kind: str, options: str) -> None:
+    kernel.mount(device, directory, kind, _FLAGS, options)
 
 
 def _detach(directory: str) -> None:
@@ -32,7 +32,7 @@ class Machine(NamedTuple):
     mount_point: str = "/run/kdumpd/target"
     shell: str = "/bin/sh"
     devices: Places = Places()
-    mount: Callable[[str, str, str], None] = _mount
+    mount: Callable[[str, str, str, str], None] = _mount
     unmount: Callable[[str], None] = kernel.unmount
     detach: Callable[[str], None] = _detach
     load_module: Callable[[str, str], None] = kernel.load_module

@@ -102,7 +102,13 @@ def _object(text: str) -> dict[str, Any]:
 def _targets(text: str) -> _Targets:
     document = _object(text)
     places = tuple(
-        Place(str(entry["device"]), str(entry["fstype"]), str(entry["directory"]), str(entry["path"]))
+        Place(
+            str(entry["device"]),
+            str(entry["fstype"]),
+            str(entry["directory"]),
+            str(entry["path"]),
+            str(entry.get("options", "")),
+        )
         for entry in document["targets"]
     )
     hands_off = tuple((int(start), int(end)) for start, end in document.get("hands_off", ()))

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from kdumpd.errors import TargetError
 from kdumpd.target.device import Device
 
-Mount = Callable[[str, str, str], None]  # (device, directory, file system's kind): mounted, or OSError
+# (device, directory, file system's kind, its mount options): mounted, or OSError
+Mount = Callable[[str, str, str, str], None]
 
 _DIRECTORY_MODE = 0o700
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")
@@ -22,12 +23,16 @@ _HOST_LENGTH = 64
 
 
 class Place(NamedTuple):
-    """Where dumps go: a directory inside the file system on `device`; `path` is what the policy calls it."""
+    """Where dumps go: a directory inside the file system on `device`; `path` is what the policy calls it.
+
+    `options` are the file system's own, as mount(8) takes them after -o (a subvolume of btrfs).
+    """
 
     device: str
     kind: str
     directory: str
     path: str
+    options: str = ""
 
 
 def attach(target: Place, device: Device, mount_point: str, mount: Mount) -> str:
@@ -43,7 +48,7 @@ def attach(target: Place, device: Device, mount_point: str, mount: Mount) -> str
     problems = []
     for kind in kinds:
         try:
-            mount(device.path, mount_point, kind)
+            mount(device.path, mount_point, kind, target.options)
         except OSError as error:
             problems.append(f"as {kind}: {error.strerror} (errno {error.errno})")
         else:
