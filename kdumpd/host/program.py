@@ -72,3 +72,8 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{arguments[0]}: still running after {deadline:.0f} seconds, stopped") from error
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def machine() -> str:
+    """The architecture as uname gives it."""
+    return os.uname().machine

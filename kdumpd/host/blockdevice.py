@@ -1,0 +1,98 @@
+"""A block device in sysfs: the drivers between it and the root of the device tree, and what it is assembled from.
+
+Called by `host.target`. May import `errors` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdumpd.errors import HostError
+
+#: What builds a device of others, by the beginning of its device-mapper UUID, and the dracut modules that can.
+_MAPPED = {
+    "LVM-": ("LVM", ("dm", "lvm")),
+    "CRYPT-": ("encryption", ("dm", "crypt")),
+    "mpath-": ("multipath", ("dm", "multipath")),
+}
+_RAID = ("RAID", ("mdraid",))
+_OTHER = ("device mapper", ("dm",))
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """A device: its kernel name, the modules or modaliases of its drivers (top layer first), and what assembles it.
+
+    `assembled` names the layers (LVM, RAID, encryption); empty for a plain disk or partition. `dracut_modules` are
+    those that put it together.
+    """
+
+    name: str
+    drivers: tuple[str, ...]
+    assembled: tuple[str, ...] = ()
+    dracut_modules: tuple[str, ...] = ()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _driver(node: Path) -> str | None:
+    """The module that drives a node, else its modalias: a driver built into this kernel may be a module of another."""
+    if not (node / "driver").is_dir():
+        return None
+    module = node / "driver" / "module"
+    if module.is_dir():
+        return module.resolve().name
+    return _text(node / "modalias") or None
+
+
+def drivers_above(node: Path, root: Path) -> tuple[str, ...]:
+    """Drivers of a node and of every parent up to the root of the device tree, each once, nearest first."""
+    found: dict[str, None] = {}
+    while node != root and root in node.parents:
+        driver = _driver(node)
+        if driver:
+            found[driver] = None
+        node = node.parent
+    return tuple(found)
+
+
+def _layer(disk: Path) -> tuple[str, tuple[str, ...]]:
+    if (disk / "md").is_dir():
+        return _RAID
+    uuid = _text(disk / "dm" / "uuid")
+    return next((layer for prefix, layer in _MAPPED.items() if uuid.startswith(prefix)), _OTHER)
+
+
+def read(sys: Path, number: str, path: str) -> BlockDevice:
+    """The device MAJOR:MINOR; HostError, in the name of the target `path`, for one that no capture kernel can reach."""
+    link = sys / "dev" / "block" / number
+    if not link.exists():
+        raise HostError(
+            f"{path}: lies on device {number}, which is no disk of this machine; name a directory on a disk"
+        )
+    node = link.resolve()
+    disk = node.parent if (node / "partition").exists() else node
+    if (disk / "loop").is_dir():
+        raise HostError(f"{path}: lies on the loop device {disk.name}, a file; name a directory on a disk")
+    if disk.name.startswith(("zram", "ram")):
+        raise HostError(f"{path}: lies on {disk.name}, which is memory; name a directory on a disk")
+    drivers: dict[str, None] = dict.fromkeys(drivers_above(disk, (sys / "devices").resolve()))
+    assembled: dict[str, None] = {}
+    modules: dict[str, None] = {}
+    slaves = sorted((disk / "slaves").iterdir()) if (disk / "slaves").is_dir() else []
+    if slaves:
+        layer, needed = _layer(disk)
+        assembled[layer] = None
+        modules.update(dict.fromkeys(needed))
+        for slave in slaves:
+            below = read(sys, _text(slave.resolve() / "dev"), path)
+            drivers.update(dict.fromkeys(below.drivers))
+            assembled.update(dict.fromkeys(below.assembled))
+            modules.update(dict.fromkeys(below.dracut_modules))
+    return BlockDevice(node.name, tuple(drivers), tuple(assembled), tuple(modules))

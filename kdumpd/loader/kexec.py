@@ -1,0 +1,92 @@
+"""The crash kernel loaded by kexec: argv (pure), the two system calls in turn, and the proof that it is loaded.
+
+Called by `plan.carry`; `rehearse` renders the same argv for its guest. May import `host`, `steps` and `errors`.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import NamedTuple
+
+from kdumpd.errors import LoadError
+from kdumpd.host import facts, program
+from kdumpd.steps.load import LoadCrashKernel
+
+
+class Call(enum.Enum):
+    """The system call that loads: kexec_file_load (the kernel checks signatures) or the older kexec_load."""
+
+    FILE = "-s"
+    MEMORY = "-c"
+
+
+class Loaded(NamedTuple):
+    """How it was loaded; `refusal` says why kexec_file_load was not taken, empty when it was."""
+
+    call: Call
+    refusal: str
+
+
+#: kexec-tools prints strerror; what each means here (kexec_file_load(2), Linux kernel/kexec_file.c).
+_REFUSALS = (
+    ("Function not implemented", "this kernel has no kexec_file_load"),
+    ("not supported on this", "this kernel has no kexec_file_load"),
+    ("Operation not permitted", "forbidden: lockdown, a sysctl (kernel.kexec_load_disabled) or no privilege"),
+    ("Required key not available", "the kernel is not signed by a key that this kernel knows (Secure Boot)"),
+    ("Key was rejected", "the kernel's signature was rejected (Secure Boot)"),
+    ("Bad message", "the kernel is not signed, and this kernel wants a signature"),
+    ("No data available", "the kernel is not signed, and this kernel wants a signature"),
+    ("Exec format error", "this kernel does not take that format of kernel image"),
+    ("Cannot determine the file type", "kexec-tools does not know that format of kernel image"),
+    ("Cannot allocate memory", "the reservation is too small for kernel and image"),
+    ("Cannot assign requested address", "no room for kernel and image in the reservation"),
+    ("not enough memory", "the reservation is too small for kernel and image"),
+    ("Could not find a free area", "no room for kernel and image in the reservation"),
+    ("Device or resource busy", "another kexec is at work"),
+)
+
+
+def load_arguments(kexec: str, step: LoadCrashKernel, call: Call) -> tuple[str, ...]:
+    """The argv that loads a crash kernel."""
+    return (
+        kexec,
+        "-p",
+        call.value,
+        f"--initrd={step.image}",
+        f"--command-line={step.command_line}",
+        str(step.vmlinuz),
+    )
+
+
+def unload_arguments(kexec: str) -> tuple[str, ...]:
+    """The argv that unloads the crash kernel."""
+    return (kexec, "-p", "-u")
+
+
+def reason(complaint: str) -> str:
+    """What kexec's last words mean; its own words when they are not known."""
+    for words, meaning in _REFUSALS:
+        if words.lower() in complaint.lower():
+            return f"{meaning} ({complaint})"
+    return complaint or "it gave no reason"
+
+
+def load(step: LoadCrashKernel, sys: Path = Path("/sys")) -> Loaded:
+    """The crash kernel is loaded, which the kernel itself confirms; a kernel that was loaded before is replaced.
+
+    Raises LoadError with both system calls' refusals.
+    """
+    kexec = program.require("kexec", "kexec-tools")
+    refusals: list[str] = []
+    for call in Call:
+        outcome = program.run(load_arguments(kexec, step, call))
+        if outcome.code == 0:
+            if not facts.crash_state(sys)[1]:
+                raise LoadError("kexec: succeeded, but the kernel says that no crash kernel is loaded; see dmesg")
+            return Loaded(call, refusals[0] if refusals else "")
+        refusals.append(reason(outcome.errors.strip().replace("\n", "; ")[-300:] or outcome.complaint))
+    raise LoadError(
+        f"{step.vmlinuz}: not loaded; kexec_file_load: {refusals[0]}; kexec_load: {refusals[1]}; "
+        "see dmesg for the kernel's own words"
+    )
