@@ -14,7 +14,8 @@ from kdumpd.scan.selection import BitmapSink, Interval, PageCounts, Progress
 
 CHUNK = 65536  # page frames gathered before they are packed: 8 KiB of bitmap
 
-_RUN = {fate: bytes([fate]) * CHUNK for fate in Fate}
+# Iterating a Flag leaves out the member that is 0.
+_RUN = {fate: bytes([fate]) * CHUNK for fate in (Fate.KEEP, *Fate)}
 _ONES = int.from_bytes(b"\1" * CHUNK, "little")
 _EVERYWHERE = {fate: _ONES * fate for fate in Fate if fate}
 
