@@ -39,7 +39,7 @@ ReadVirtual = Callable[[int, int], bytes]
 class _Layout:
     """Where the fields are, from VMCOREINFO; offsets in bytes from the start of the structure that holds them."""
 
-    def __init__(self, info: VmcoreInfo) -> None:
+    def __init__(self, info: VmcoreInfo, callers: bool) -> None:
         def offset(member: str) -> int:
             value = info.need(info.offset(member), f"OFFSET({member}): the log of kernels before 5.10 is not supported")
             if not 0 <= value < _MOST_STRUCTURE:
@@ -71,8 +71,7 @@ class _Layout:
         self.info_size = size("printk_info")
         self.time = offset("printk_info.ts_nsec")
         self.length = offset("printk_info.text_len")
-        # Only kernels with CONFIG_PRINTK_CALLER export it.
-        self.caller = info.offset("printk_info.caller_id")
+        self.caller = info.offset("printk_info.caller_id") if callers else None
         ends = (
             ("printk_ringbuffer", self.ring_size, max(self.descriptors, self.infos, self.head, self.tail, self.text)),
             ("prb_desc", self.descriptor_size, max(self.state, self.begin, self.next)),
@@ -105,12 +104,14 @@ class _Ring:
         return self._window[start : start + size]
 
 
-def messages(info: VmcoreInfo, read_virtual: ReadVirtual, machine: int) -> Iterator[bytes]:
+def messages(info: VmcoreInfo, read_virtual: ReadVirtual, machine: int, *, callers: bool = True) -> Iterator[bytes]:
     """Yield each record as it is printed, with its newline, oldest first; `machine` is the ELF machine.
+
+    `callers`: with the thread or processor that printed it, as makedumpfile prints since 1.7.5; older ones do not.
 
     Raises VmcoreError where the ring cannot be read or VMCOREINFO does not describe one.
     """
-    layout = _Layout(info)
+    layout = _Layout(info, callers)
     (address,) = _WORD.unpack(read_virtual(info.need(info.symbol("prb"), "SYMBOL(prb)"), 8))
     ring = read_virtual(address, layout.ring_size)
     (count_bits,) = _UINT.unpack_from(ring, layout.count_bits)

@@ -108,9 +108,9 @@ class Vmcore:
         """Yield where the page structures lie: see `vmcore.mem_map`."""
         return mem_map(self.elf.machine, self.info, self.memory, self.tables, self.read_virtual)
 
-    def dmesg(self) -> Iterator[bytes]:
-        """Yield the lines of the kernel's log, oldest first."""
-        return messages(self.info, self.read_virtual, self.elf.machine)
+    def dmesg(self, *, callers: bool = True) -> Iterator[bytes]:
+        """Yield the kernel's log, a record at a time, oldest first; `callers` as in `printk.messages`."""
+        return messages(self.info, self.read_virtual, self.elf.machine, callers=callers)
 
     def read_virtual(self, address: int, size: int) -> bytes:
         """Return `size` bytes of the kernel's memory: by its page tables, or by a PT_LOAD where those are damaged."""
