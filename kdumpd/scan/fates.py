@@ -48,6 +48,9 @@ class Fates:
         while self.position < end:
             at = self.position - self._start
             count = min(end - self.position, CHUNK - at)
+            if count == CHUNK and self._plain():
+                self._whole(fate)
+                continue
             self._chunk[at : at + count] = _RUN[fate][:count]
             self._advance(count)
 
@@ -104,6 +107,23 @@ class Fates:
         fates |= fates >> 1
         kept = _ONES & ((1 << (8 * count)) - 1) & ~fates
         self._sink.write(_packed(kept, (count + 7) // 8))
+        self._start = self.position
+        if self._progress is not None:
+            self._progress(self.position, self._max_pfn)
+
+    def _plain(self) -> bool:
+        """True if nothing has to be laid over the chunk that starts at `position`."""
+        start, end = self.position, self.position + CHUNK
+        at = bisect_right(self._ends, start)
+        within = at < len(self._present) and self._present[at].start <= start and end <= self._present[at].end
+        return within and not any(interval.start < end and start < interval.end for interval in self._hands_off)
+
+    def _whole(self, fate: Fate) -> None:
+        """A whole chunk of one fate needs no packing."""
+        if fate:
+            self._counts[fate] += CHUNK
+        self._sink.write((b"\0" if fate else b"\xff") * (CHUNK // 8))
+        self.position += CHUNK
         self._start = self.position
         if self._progress is not None:
             self._progress(self.position, self._max_pfn)

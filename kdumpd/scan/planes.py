@@ -21,7 +21,7 @@ WINDOW = 8192  # page structures: 512 KiB of them stay in the L2 cache while the
 MANY = 40  # above one free page in so many it is cheaper to tell the single ones by planes than one by one
 
 # Fates of a window in bytes, to be sliced: `_RUN[fate][:count]`.
-_RUN = {fate: bytes([fate]) * WINDOW for fate in Fate}
+_RUN = {fate: bytes([fate]) * WINDOW for fate in (Fate.KEEP, *Fate)}
 _ONES = int.from_bytes(b"\1" * WINDOW, "little")
 
 
