@@ -12,15 +12,18 @@ import tempfile
 from pathlib import Path
 
 from kdumpd.host import program
+from kdumpd.host.modulefile import plain_bytes
+from kdumpd.host.modules import ModuleIndex
 from kdumpd.image import closure, interpreter
+from kdumpd.image import kernel as image_kernel
 from kdumpd.rehearse import guest
 from kdumpd.rehearse.initrd import Initrd
 from kdumpd.rehearse.kernels import Kernel
+from kdumpd.steps.build import CaptureTarget
 
 #: Where the crash kernel and its image lie in the guest.
 CRASH_KERNEL = "/crash/vmlinuz"
 CRASH_INITRD = "/crash/initrd"
-MODULES = "/modules"
 
 
 def build(kernel: Kernel, drivers: tuple[str, ...], orders: guest.Orders, capture_initrd: bytes) -> bytes:
@@ -33,7 +36,12 @@ def build(kernel: Kernel, drivers: tuple[str, ...], orders: guest.Orders, captur
     initrd.program(Path(program.require("kexec", "kexec-tools")))
     initrd.file(CRASH_KERNEL, kernel.vmlinuz.read_bytes())
     initrd.file(CRASH_INITRD, capture_initrd)
-    modules = initrd.module_tree(kernel, drivers, MODULES)
+    index = ModuleIndex.read(kernel.modules)
+    names = image_kernel.wanted(index, (CaptureTarget("", "ext4", "/", "/"),), drivers)
+    chosen = image_kernel.choose(index, kernel.release, names, Path("/nonexistent"))
+    modules = tuple(f"/{inside}" for _, inside in chosen.modules)
+    for source, inside in chosen.modules:
+        initrd.file(f"/{inside}", plain_bytes(source))
     initrd.file(guest.ORDERS, orders._replace(modules=modules).to_json())
     return initrd.to_bytes()
 

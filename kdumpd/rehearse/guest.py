@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -47,7 +46,8 @@ class Orders(NamedTuple):
     disks: tuple[GuestDisk, ...]
     scratch: str
     load: dict[str, int]
-    crash_kernel: dict[str, Any]
+    policy: str
+    capture_words: tuple[str, ...]
 
     def to_json(self) -> str:
         """The text of /rehearsal.json."""
@@ -59,6 +59,7 @@ class Orders(NamedTuple):
         values = json.loads(text)
         values["disks"] = tuple(GuestDisk(*disk) for disk in values["disks"])
         values["modules"] = tuple(values["modules"])
+        values["capture_words"] = tuple(values["capture_words"])
         return cls(**values)
 
 
@@ -68,7 +69,7 @@ def main() -> None:
         _carry_out()
     except KdumpdError as error:
         say("failed", text=str(error))
-    except Exception as error:
+    except (OSError, ValueError, LookupError) as error:
         say("failed", text=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
     kernel.power_off()
 
@@ -95,7 +96,7 @@ def _carry_out() -> None:
         _mount(disk)
     _mount(GuestDisk(orders.scratch, "/scratch", read_only=False, free=None))
     say("disks", count=len(orders.disks))
-    say("loaded", **_load_crash_kernel(orders.crash_kernel))
+    say("loaded", **_load_crash_kernel(orders))
     workload = Workload(orders.nonce, "/scratch", "/load")
     for kind, pages in orders.load.items():
         workload.allocate(Kind(kind), pages)
@@ -152,7 +153,8 @@ def _crash(panic: str) -> None:
         say("crashing", panic=panic)
     elif panic == "oops":
         Path("/proc/sys/kernel/panic_on_oops").write_text("1")
-        say("crashing", panic=panic, address=_symbol(OOPS_FUNCTION[os.uname().machine]))
+        processor = os.uname().machine
+        say("crashing", panic=panic, machine=processor, address=_symbol(OOPS_FUNCTION[processor]))
         while True:
             socket.sethostname("rehearsal")
             time.sleep(0.1)
@@ -175,9 +177,23 @@ def _symbol(name: str) -> int:
     raise KdumpdError(f"/proc/kallsyms: no {name}; this kernel has no system call wrappers to stop in")
 
 
-def _load_crash_kernel(orders: dict[str, Any]) -> dict[str, Any]:
-    raise NotImplementedError
+def _load_crash_kernel(orders: Orders) -> dict[str, Any]:
+    import subprocess
+
+    cmd = Path("/proc/cmdline").read_text().split()
+    words = [w for w in cmd if not w.startswith("crashkernel=")] + [
+        "irqpoll",
+        "nr_cpus=1",
+        "reset_devices",
+        "panic=10",
+        *orders.capture_words,
+    ]
+    argv = ["/sbin/kexec", "-p", "-s", "--initrd=/crash/initrd", "--command-line=" + " ".join(words), "/crash/vmlinuz"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode:
+        raise KdumpdError(str(done))
+    return {"how": "kexec -s", "argv": argv}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -47,10 +47,16 @@ class _Stub:
                 raise RehearsalError("QEMU's debugger stub hung up; the VM has ended")
             self._buffer += piece
 
+    def answer(self) -> str:
+        """The next answer that is not the news that the machine stopped when we came."""
+        while (text := self.receive()).startswith("T"):
+            continue
+        return text
+
     def ask(self, command: str) -> None:
         """`command` has been done."""
         self.send(command)
-        answer = self.receive()
+        answer = self.answer()
         if answer != "OK":
             raise RehearsalError(f"QEMU's debugger stub refused {command!r}: {answer or 'not supported'}")
 
@@ -66,6 +72,9 @@ def jump_to_zero(stub_path: Path, address: int, machine: str, timeout: float = 6
     except OSError as error:
         raise RehearsalError(f"{stub_path}: QEMU's debugger stub does not answer: {error.strerror or error}") from error
     try:
+        # QEMU writes single registers only for those who have asked for their description (gdbstub.c, gdb_has_xml).
+        stub.send("qXfer:features:read:target.xml:0,ffb")
+        stub.answer()
         stub.ask(f"Z1,{address:x},1")
         stub.send("c")
         stop = stub.receive()

@@ -62,7 +62,7 @@ class Scenario:
 
     `disks` None: one disk for each target. `image` None: built for this rehearsal; else that file, byte for byte.
     `first_words` and `capture_words` are appended to the command lines of the first and of the capture kernel.
-    `output` keeps what was made there; `keep_memory` saves the guest's memory there when the rehearsal fails.
+    `keep_memory` saves the guest's memory when the machine hangs or its capture kernel dies.
     """
 
     policy: Policy
@@ -76,7 +76,6 @@ class Scenario:
     overlay: tuple[OverlayFile, ...] = ()
     first_words: tuple[str, ...] = ()
     capture_words: tuple[str, ...] = ()
-    output: Path | None = None
     keep_memory: bool = False
     patience: Patience = Patience()
 

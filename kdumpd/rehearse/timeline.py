@@ -1,6 +1,6 @@
 """The story of a rehearsal, told by the VM's console: which stage was reached when, and what was said.
 
-Pure: console lines go in with the seconds since the VM started, events come out. Fed by `rehearse.session`. May import
+Pure: console lines go in with their seconds, events come out. Fed by `rehearse.session`. May import
 `capture.console` and `rehearse.guest`'s line prefix.
 """
 
@@ -19,19 +19,21 @@ GUEST_PREFIX = "kdumpd-guest: "
 class Phase(enum.StrEnum):
     """Where the machine is; each follows the one before."""
 
+    IMAGE = "image"
     BOOT = "first kernel boots"
     PREPARE = "first kernel prepares"
     CRASH = "crash"
     CAPTURE_BOOT = "capture kernel boots"
     CAPTURE = "capture"
     ENDED = "the machine ends"
+    JUDGE = "judgement"
 
 
 class Event(NamedTuple):
     """Something worth a line.
 
-    `seconds` since the VM started; `capture_seconds` since the capture kernel started and `memory` (MiB available)
-    where the capture said so.
+    `seconds` since the rehearsal started; where the capture said so, `capture_seconds` since its kernel started and
+    `memory` in MiB available.
     """
 
     seconds: float

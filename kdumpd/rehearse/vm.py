@@ -145,6 +145,16 @@ class Vm:
         self._process.wait()
 
     @property
+    def ended(self) -> bool:
+        """Whether the machine has ended and its console was read to the end."""
+        return self._ended
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether it runs under KVM."""
+        return self._kvm
+
+    @property
     def seconds(self) -> float:
         """Seconds since the machine started."""
         return time.monotonic() - self.started
