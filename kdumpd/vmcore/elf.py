@@ -31,6 +31,7 @@ _NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
 
 _PHYSICAL_LIMIT = 1 << 52  # bytes: the widest physical address of x86_64 and of aarch64
 _MOST_PROGRAM_HEADERS = 1 << 17
+_MOST_UNSTORED = 4096  # bytes of memory for each byte in the file: page structures alone are 1 in 64
 _MOST_NOTES = 16 << 20  # bytes: 8192 processors leave about 3 MiB
 
 
@@ -95,6 +96,10 @@ def parse(fd: int, name: str) -> ElfCore:
             segments.append(segment)
     if not segments:
         raise VmcoreError(f"{name}: no PT_LOAD: the file holds no memory")
+
+    memory, stored = sum(s.memory_size for s in segments), sum(s.file_size for s in segments)
+    if memory > _MOST_UNSTORED * stored:
+        raise VmcoreError(f"{name}: the file says it holds {memory} bytes of memory in {stored}: damaged header")
 
     notes = b"".join(pieces)
     vmcoreinfo, prstatus_count = _survey(pieces, name)

@@ -7,13 +7,13 @@ no list grows with the machine. Called by `vmcore.vmcore`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.architecture import physical_bits, section_size_bits
-from kdumpd.vmcore.memory import Memory
+from kdumpd.vmcore.memory import Memory, Range
 from kdumpd.vmcore.paging import PageTables
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
@@ -81,6 +81,26 @@ def mem_map(
             run = piece
     if run:
         yield run
+
+
+def physical_ranges(runs: Iterable[MemMapRun], structure_size: int) -> Iterator[Range]:
+    """Yield the physical memory that holds the structures of `runs`, joined over runs that touch in either direction.
+
+    7.2 lays vmemmap out downwards, section below section: its runs cannot be joined, their memory can.
+    """
+    joined: Range | None = None
+    for run in runs:
+        start, end = run.physical, run.physical + run.pages * structure_size
+        if joined and start == joined.end:
+            joined = Range(joined.start, end)
+        elif joined and end == joined.start:
+            joined = Range(start, joined.end)
+        else:
+            if joined:
+                yield joined
+            joined = Range(start, end)
+    if joined:
+        yield joined
 
 
 def _sections(machine: int, info: VmcoreInfo) -> _Sections:

@@ -11,6 +11,7 @@ import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from stat import S_ISREG
 from typing import NamedTuple
 
 from kdumpd.errors import VmcoreError
@@ -57,8 +58,9 @@ class Memory:
         self._starts = [r.start for r in self.ranges]
         self._extents = _extents(core)
         self._extent_starts = [extent.start for extent in self._extents]
-        # Files of procfs have a size and no blocks.
-        self._mapped = os.fstat(fd).st_blocks == 0
+        status = os.fstat(fd)
+        # A file of procfs has no blocks.
+        self._mapped = S_ISREG(status.st_mode) and status.st_blocks == 0
         self._window: mmap.mmap | None = None
         self._window_start = 0  # physical
         self._window_end = 0
@@ -89,9 +91,10 @@ class Memory:
         """Return a page; where the vmcore has only a part of it the rest is zeros."""
         start = pfn * self.page_size
         end = start + self.page_size
-        covered = list(self.covered(start, end))
-        if covered == [Range(start, end)]:
+        extent = self._extent_at(start)
+        if extent is not None and end <= extent.end:
             return self.view(start, self.page_size)
+        covered = list(self.covered(start, end))
         if not covered:
             raise self._absent(start)
         page = bytearray(self.page_size)

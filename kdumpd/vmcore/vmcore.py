@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from kdumpd.errors import VmcoreError
+from kdumpd.vmcore.architecture import physical_bits
 from kdumpd.vmcore.elf import ElfCore, parse
 from kdumpd.vmcore.mem_map import MemMapRun, mem_map
 from kdumpd.vmcore.memory import Memory
@@ -52,6 +53,11 @@ class Vmcore:
             self.page_size = self.info.page_size
             self.memory = Memory(fd, self.elf, name, self.page_size)
             self.tables = page_tables(self.elf.machine, self.info, self.memory.read)
+            end, bits = self.memory.ranges[-1].end, physical_bits(self.elf.machine, self.info)
+            if end > 1 << bits:
+                raise VmcoreError(
+                    f"{name}: memory up to {end:#x}, but the kernel knows {bits} bits of address: damaged"
+                )
         except BaseException:
             os.close(fd)
             raise
