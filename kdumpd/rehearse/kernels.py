@@ -121,12 +121,11 @@ def _unpack_parts(archive: Archive, package: str, version: str, folder: Path) ->
     """The package and every kernel part that it depends on, directly or through others, are unpacked in `folder`."""
     waiting, seen = [package], {package}
     while waiting:
-        name = waiting.pop()
-        parts = {part for part in archive.depends(name, version) if PART.fullmatch(part)} - seen
+        needed = archive.depends(waiting.pop(), version)
+        parts = {part for part in needed if PART.fullmatch(part)} - seen
         seen |= parts
         waiting += sorted(parts)
-        if PART.fullmatch(name):
-            archive.unpack(name, version, folder)
+    archive.unpack({part: version for part in sorted(seen) if PART.fullmatch(part)}, folder)
 
 
 def _in_tree(folder: Path, name: str) -> Kernel:

@@ -26,6 +26,7 @@ SUITES = ("bookworm", "bookworm-backports", "trixie", "trixie-backports", "testi
 SECURITY_SUITES = ("bookworm-security", "trixie-security")
 KEYRING_PACKAGE = "debian-archive-keyring"
 KEYRING_FILES = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
+WORTH_SAYING = 10_000_000  # bytes
 LISTS_STAY_FRESH = 7 * 24 * 3600  # seconds
 
 Say = Callable[[str], None]
@@ -152,13 +153,16 @@ class Archive:
         clauses = found[1].split(",") if found else []
         return tuple(dict.fromkeys(re.split(r"[\s(|:]", clause.strip(), maxsplit=1)[0] for clause in clauses))
 
-    def unpack(self, package: str, version: str, folder: Path) -> None:
-        """The package's files lie under `folder`; nothing of it was run."""
+    def unpack(self, packages: dict[str, str], folder: Path) -> None:
+        """The files of these packages (name to version) lie under `folder`; nothing of them was run."""
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=self._made(self.folder)) as scratch:
-            self.say(f"fetching {package} {version} ({self.architecture})")
-            self._apt("apt-get", "download", "-q", f"{package}={version}", cwd=Path(scratch))
+            for package, version in packages.items():
+                self.say(f"fetching {package} {version} ({self.architecture})")
+            wanted = [f"{package}={version}" for package, version in packages.items()]
+            self._apt("apt-get", "download", "-q", *wanted, cwd=Path(scratch))
             for deb in Path(scratch).glob("*.deb"):
-                self.say(f"unpacking {deb.name} ({deb.stat().st_size / 1e6:.0f} MB)")
+                if deb.stat().st_size > WORTH_SAYING:
+                    self.say(f"unpacking {deb.name} ({deb.stat().st_size / 1e6:.0f} MB)")
                 run(["dpkg-deb", "-x", str(deb), str(folder)])
 
     def fetch(self, packages: dict[str, str], name: str) -> Path:
@@ -166,8 +170,7 @@ class Archive:
         folder = self.cache / "packages" / name
         if not folder.is_dir():
             with new_folder(folder) as made:
-                for package, version in packages.items():
-                    self.unpack(package, version, made)
+                self.unpack(packages, made)
         return folder
 
     def refresh(self, now: bool = False) -> None:
@@ -233,6 +236,10 @@ class Archive:
         settings = {
             "APT::Architecture": self.architecture,
             "APT::Sandbox::User": "root",  # the cache lies in a home folder that apt's own user may not enter
+            # Container images turn these off; without them every call of apt-cache parses the lists anew, for seconds.
+            "Acquire::GzipIndexes": "false",
+            "Dir::Cache::pkgcache": "pkgcache.bin",
+            "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
             "Dir::Cache": str(archives),

@@ -1,0 +1,79 @@
+"""The programs to compare with, of any age: fetched beside the system, run through their own dynamic loader.
+
+Called by the fixtures and by bench; imports rehearse.packages.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from kdumpd.errors import HostError
+from kdumpd.rehearse.packages import CACHE, Archive, Say
+
+LOADER = "ld-linux-x86-64.so.2"
+# makedumpfile follows kernels late; the newest suite that has it is the best judge.
+NEWEST = "sid"
+DEBIAN_13 = "trixie"
+
+
+class Program(NamedTuple):
+    """A program and what starts it: `argv` is put before its arguments."""
+
+    argv: tuple[str, ...]
+    version: str
+
+    def run(self, *arguments: str | Path, within: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The program's result; CalledProcessError when it fails and `check` is set."""
+        command = [*self.argv, *(str(argument) for argument in arguments)]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=within,
+            check=check,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def makedumpfile(suite: str = NEWEST, say: Say = lambda line: None) -> Program:
+    """makedumpfile of a Debian suite: 1.7.6 of trixie is the speed reference, sid's knows the newest kernels."""
+    return program("makedumpfile", suite, say)
+
+
+def crash(suite: str = NEWEST, say: Say = lambda line: None) -> Program:
+    """The crash utility of a Debian suite."""
+    return program("crash", suite, say)
+
+
+def program(package: str, suite: str, say: Say = lambda line: None) -> Program:
+    """A package's program of its own name, with the libraries of its suite, in `~/.cache/kdumpd/packages`."""
+    archive = Archive("amd64", CACHE, say)
+    versions = _with_libraries(archive, package, suite)
+    version = versions[package]
+    folder = archive.fetch(versions, f"{package}_{version}_{suite}".replace(":", "_"))
+    libraries = sorted(
+        {str(path.parent) for path in folder.rglob("*.so.*") if path.parent.name in ("x86_64-linux-gnu", "lib")}
+    )
+    loader = next(path for path in folder.rglob(LOADER) if path.parent.name == "x86_64-linux-gnu")
+    binary = next(path for path in (folder / "usr/bin" / package, folder / "usr/sbin" / package) if path.is_file())
+    argv = (str(loader), "--library-path", ":".join(libraries), str(binary))
+    return Program(argv, version.rpartition(":")[2].partition("-")[0])
+
+
+def _with_libraries(archive: Archive, package: str, suite: str) -> dict[str, str]:
+    """The package and the libraries it needs, each at the version that the suite has."""
+    versions: dict[str, str] = {}
+    waiting = [package]
+    while waiting:
+        name = waiting.pop()
+        offered = [candidate.version for candidate in archive.candidates(name) if candidate.suite == suite]
+        if not offered:
+            raise HostError(f"{name}: not in Debian's {suite} ({archive.architecture})")
+        versions[name] = offered[0]
+        needed = archive.depends(name, offered[0])
+        libraries = {part for part in needed if part.startswith(("lib", "zlib")) and not part.startswith("libc-")}
+        waiting += sorted(libraries - versions.keys() - set(waiting))
+    return versions
