@@ -112,7 +112,7 @@ def parse(data: bytes, loader: type[yaml.SafeLoader | yaml.CSafeLoader] = FASTES
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         composer.distrust(line)
-        if not tabs:
+        if not any(abs(line - tab) <= 1 for tab in tabs):
             wrong = f"not YAML: {getattr(error, 'problem', None) or 'cannot be read'}"
             right = "check the quotes, brackets, colons and indentation here and just above"
             problems.append(Problem(line, column, composer.path(), wrong, right))

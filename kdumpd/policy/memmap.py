@@ -19,7 +19,8 @@ ByteRange = tuple[int, int]
 
 PAGE = 4096
 # kexec lays the ELF headers of /proc/vmcore at the low end of the reservation (kexec_file_load) or at its high end
-# (kexec-tools), and leaves them out of the capture kernel's map of RAM: a ram hint there would let it overwrite them.
+# (kexec-tools) and leaves them out of the capture kernel's map of RAM (Linux, arch/x86/kernel/crash.c,
+# memmap_exclude_ranges): a ram hint there would let it overwrite them.
 MARGIN = 1 << 20
 # The boot parameters of x86 carry 128 map entries (Linux, E820_MAX_ENTRIES_ZEROPAGE), and the firmware needs most.
 MOST_RANGES = 32

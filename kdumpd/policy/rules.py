@@ -154,8 +154,10 @@ def _actions(place: Place) -> Iterator[Problem]:
         last = index == len(items) - 1
         if action in seen:
             yield item.problem(f"{action} stands here twice", "remove one")
-        elif action in _TERMINAL and not last:
+        elif action in _TERMINAL and action != "shell" and not last:
             yield item.problem(f"nothing runs after {action}", f"make {action} the last action, or remove it")
+        elif action not in _TERMINAL and "shell" in seen:
+            yield item.problem(f"{action} comes after shell, which begins the end", "write it before")
         elif action == "next-target" and "dmesg-only" in seen:
             yield item.problem("next-target comes after dmesg-only, which settles for the log", "write it before")
         elif last and action not in _TERMINAL and place.complete:

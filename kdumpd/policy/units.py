@@ -12,9 +12,9 @@ from kdumpd.policy.model import Compression, CompressionKind
 SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 TIME_UNITS = {"s": 1, "min": 60, "h": 3600}
 
-# zstd's own default, and zlib's fastest, which is what makedumpfile -c takes (makedumpfile.c, Z_BEST_SPEED).
-DEFAULT_COMPRESSION_LEVELS = {CompressionKind.ZSTD: 3, CompressionKind.ZLIB: 1, CompressionKind.NONE: 0}
-_HIGHEST_COMPRESSION_LEVELS = {CompressionKind.ZSTD: 19, CompressionKind.ZLIB: 9, CompressionKind.NONE: 0}
+# The fastest of both, which makedumpfile takes as well (makedumpfile.c, Z_BEST_SPEED and ZSTD_compressCCtx).
+DEFAULT_COMPRESSION_LEVELS = {CompressionKind.ZSTD: 1, CompressionKind.ZLIB: 1, CompressionKind.NONE: 0}
+_HIGHEST_COMPRESSION_LEVELS = {CompressionKind.ZSTD: 22, CompressionKind.ZLIB: 9, CompressionKind.NONE: 0}
 
 _SIZE = re.compile(r"(?:0x([0-9a-fA-F]{1,16})|([0-9]{1,20})([KMGT]?))")
 _TIME = re.compile(r"([0-9]{1,10})(s|min|h)")

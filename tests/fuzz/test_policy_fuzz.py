@@ -98,7 +98,7 @@ policies = st.fixed_dictionaries(
             {},
             optional={
                 "level": st.integers(0, 31) | st.lists(st.sampled_from(["zero", "cache", "user", "free"]), unique=True),
-                "compression": st.sampled_from(["zstd", "zstd:19", "zlib", "zlib:9", "none"]),
+                "compression": st.sampled_from(["zstd", "zstd:22", "zlib", "zlib:9", "none"]),
                 "dmesg": st.booleans(),
                 "jobs": st.just("auto") | st.integers(1, 256),
             },

@@ -57,7 +57,7 @@ on_success: restart
         "2:1: dmup: unknown key; did you mean dump?",
         "4:3: dump.levle: unknown key; did you mean level?",
         '5:16: dump.compression: the text "zstd:99" is not allowed here; write zstd, zlib or none, with a level where '
-        "one is wanted: zstd:1 to zstd:19, zlib:1 to zlib:9",
+        "one is wanted: zstd:1 to zstd:22, zlib:1 to zlib:9",
         "6:9: dump.jobs: the number 0 is not allowed here; write auto, or a whole number from 1 to 256",
         '8:11: targets[0].path: the text "var/crash" is not allowed here; write the absolute path of a directory, '
         "such as /var/crash",
@@ -96,6 +96,10 @@ on_success: restart
         ("on_failure: [reboot, halt]", "1:14: on_failure[0]: nothing runs after reboot; make reboot the last action"),
         ("on_failure: [dmesg-only, dmesg-only, halt]", "1:26: on_failure[1]: dmesg-only stands here twice; remove one"),
         ("on_failure: [dmesg-only, next-target, halt]", "1:26: on_failure[1]: next-target comes after dmesg-only"),
+        (
+            "on_failure: [shell, dmesg-only, halt]",
+            "1:21: on_failure[1]: dmesg-only comes after shell, which begins the",
+        ),
         ("on_success: next-target", '1:13: on_success: the text "next-target" is not allowed here; write one of'),
         ("time_budget: 900", "1:14: time_budget: the number 900 is not allowed here; write a time with its unit"),
         ("time_budget: 15 minutes", '1:14: time_budget: the text "15 minutes" is not allowed here; write 15min'),
@@ -228,9 +232,23 @@ def test_what_is_wrong_as_yaml_is_named_with_its_place(text: str | bytes, said: 
     assert all(LINE.fullmatch(f"f:{problem}") for problem in found)
 
 
+@pytest.mark.parametrize(
+    "actions", ["shell", "shell, poweroff", "next-target, dmesg-only, shell, halt", "dmesg-only, reboot"]
+)
+def test_a_list_of_actions_that_comes_to_an_end_is_valid(actions: str) -> None:
+    assert problems(f"on_failure: [{actions}]") == []
+
+
 def test_errors_before_a_syntax_error_are_reported_with_it() -> None:
     found = problems("dmup: 1\ntargets:\n  - pth: /a\ndump: {level: 32}\non_success: @\n")
     assert [problem.split(": ")[1] for problem in found] == ["dmup", "targets[0].pth", "dump.level", "on_success"]
+
+
+def test_a_syntax_error_far_from_a_tab_is_reported_with_it() -> None:
+    found = problems("# 1\n \ta: 1\n")
+    assert [problem.split(":")[0] for problem in found] == ["2"]
+    found = problems("targets: [\n\t{path: /a}]\n\n\n\ndump: @\n")
+    assert [problem.split(":")[0] for problem in found] == ["2", "6"]
 
 
 def test_both_values_of_a_key_given_twice_are_checked() -> None:

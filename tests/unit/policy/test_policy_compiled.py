@@ -89,7 +89,7 @@ def test_a_policy_comes_back_from_json_as_it_was(text: str) -> None:
     [
         ("", "version: 1"),
         ("dump: {level: 25}", "dump: {level: [free, user, zero]}"),
-        ("dump: {compression: zstd}", "dump: {compression: zstd:3}"),
+        ("dump: {compression: zstd}", "dump: {compression: zstd:1}"),
         ("time_budget: 60s", "time_budget: 1min"),
         ("targets: [{path: /a/b}]", "targets: [{path: //a/./b/}]"),
         ("retention: {min_free: 1G}", "retention: {min_free: 1024M}"),

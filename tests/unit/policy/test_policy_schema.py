@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -12,13 +11,14 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from kdumpd.capture.settings import DEFAULT_POLICY
 from kdumpd.policy import model, schema
 from kdumpd.policy.load import default, load
 from kdumpd.policy.reference import reference
 
 ROOT = Path(__file__).parents[3]
 
-# Where the schema's mappings are the model's dataclasses.
+# Where the schema's mappings are the model's classes.
 SHAPES: dict[tuple[str | int, ...], type] = {
     (): model.Policy,
     ("dump",): model.DumpPolicy,
@@ -41,7 +41,7 @@ def test_the_schema_has_exactly_the_keys_of_the_model() -> None:
     assert mappings() == set(SHAPES)
     for path, shape in SHAPES.items():
         keys = {str(key[-1]) for key in schema.paths() if key[:-1] == path and key[-1] != 0}
-        fields = {field.name for field in dataclasses.fields(shape)}
+        fields = set(shape.__annotations__)
         assert keys == fields | ({"version"} if path == () else set()), path
 
 
@@ -91,6 +91,10 @@ def test_every_default_is_the_one_that_the_design_names() -> None:
     assert policy.time_budget == 900
     assert policy.retention.min_free == 2 << 30
     assert policy.memmap == ()
+
+
+def test_the_runner_s_fallback_is_the_policy_of_an_empty_file() -> None:
+    assert default() == DEFAULT_POLICY
 
 
 def test_the_reference_is_fresh() -> None:
