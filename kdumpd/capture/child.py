@@ -69,7 +69,7 @@ def _child(work: Callable[[Tell], Result], writing: int) -> None:
 def _prefer_for_oom() -> None:
     """Out of memory, the kernel takes this process and not the runner."""
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
+        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as stream:
             stream.write("1000")
     except OSError:
         return

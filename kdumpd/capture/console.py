@@ -127,7 +127,7 @@ def _write_all(descriptor: int, line: bytes) -> None:
 def _raise_console_level() -> None:
     """Notices reach the console even where `quiet` came along on the command line."""
     try:
-        with open("/proc/sys/kernel/printk", encoding="ascii") as stream:
+        with open("/proc/sys/kernel/printk", encoding="utf-8") as stream:
             level = int(stream.read().split()[0])
     except (OSError, ValueError, IndexError):
         return
@@ -137,7 +137,7 @@ def _raise_console_level() -> None:
 
 def _set(path: str, value: str) -> None:
     try:
-        with open(path, "w", encoding="ascii") as stream:
+        with open(path, "w", encoding="utf-8") as stream:
             stream.write(value)
     except OSError:
         return

@@ -85,7 +85,7 @@ def _devices(places: Places) -> Iterator[Device]:
 
 def _sectors(path: str) -> int:
     try:
-        with open(path, encoding="ascii") as stream:
+        with open(path, encoding="utf-8") as stream:
             return int(stream.read())
     except (OSError, ValueError):
         return 0
