@@ -22,7 +22,7 @@ from kdumpd.policy.model import HintKind, MemmapHint, Policy
 LINE = re.compile(r"policy:[1-9][0-9]*:[1-9][0-9]*: [ -~]+: [ -~]+; [ -~]+")
 
 fuzz = settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 KEYS = sorted({str(path[-1]) for path in schema.paths() if path[-1] != 0})
