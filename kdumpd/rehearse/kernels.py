@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdumpd.errors import HostError
-from kdumpd.rehearse.packages import CACHE, Archive, Say, new_folder, run
+from kdumpd.rehearse.packages import CACHE, Archive, Say, fits, new_folder, run
 
 # A kernel package that holds files of the kernel itself, old style or split (linux-binary, linux-modules, linux-base
 # since 7.x); plain `linux-base` is a package of scripts and has no release in its name.
@@ -105,16 +105,36 @@ def fetch(
     """
     archive = Archive(architecture, cache, say)
     kept = cache / "kernels"
-    chosen = archive.choose(package, version)
-    folder = kept / f"{package}_{chosen.version}_{architecture}".replace("/", "_")
+    if version and (kept / _folder_name(package, version, architecture)).is_dir():
+        return _in_tree(kept / _folder_name(package, version, architecture), package)
+    try:
+        version = archive.choose(package, version).version
+    except HostError as error:
+        return _fetched_before(kept, package, version, architecture, error)
+    folder = kept / _folder_name(package, version, architecture)
     if not folder.is_dir():
         with new_folder(folder) as made:
-            _unpack_parts(archive, package, chosen.version, made)
+            _unpack_parts(archive, package, version, made)
             if not (made / "lib").exists():
                 (made / "lib").symlink_to("usr/lib")
-            kernel = _in_tree(made, f"{package}={chosen.version}")
-            run(["depmod", "-b", str(made), kernel.release])
-    return _in_tree(folder, f"{package}={chosen.version}")
+            run(["depmod", "-b", str(made), _in_tree(made, package).release])
+    return _in_tree(folder, package)
+
+
+def _folder_name(package: str, version: str, architecture: str) -> str:
+    return f"{package}_{version}_{architecture}".replace("/", "_")
+
+
+def _fetched_before(kept: Path, package: str, version: str, architecture: str, error: HostError) -> Kernel:
+    """Without the mirror: the kernel of that series that was fetched last; `error` when there is none."""
+    folders = [
+        path
+        for path in kept.glob(f"{package}_*_{architecture}")
+        if fits(path.name.removeprefix(f"{package}_").removesuffix(f"_{architecture}"), version)
+    ]
+    if not folders:
+        raise error
+    return _in_tree(max(folders, key=lambda path: path.stat().st_mtime), package)
 
 
 def _unpack_parts(archive: Archive, package: str, version: str, folder: Path) -> None:
@@ -154,5 +174,6 @@ def _debian_default(say: Say) -> Kernel:
     package = f"linux-image-{architecture}"
     offered = Archive(architecture, say=say).candidates(package)
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    own = [candidate.version for candidate in offered if candidate.suite == codename]
+    suites = (codename, f"{codename}-security")
+    own = [candidate.version for candidate in offered if candidate.suite in suites]
     return fetch(package, own[0] if own else "", architecture, say=say)

@@ -6,6 +6,7 @@ sources name, verified with the keyring those sources name. Called by `kernels` 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -117,6 +118,12 @@ def render_sources(debian: Source, security: Source | None, signed_by: str | Non
     return text
 
 
+def fits(version: str, wanted: str) -> bool:
+    """True when `version` is `wanted` or a version of that series: 6.1.192-2 fits 6.1, 6.12.117-1 does not."""
+    rest = version.removeprefix(wanted)
+    return not wanted or (version.startswith(wanted) and not rest[:1].isalnum())
+
+
 class Archive:
     """The mirror's packages of one architecture, through a private apt; `say` is told what takes time."""
 
@@ -129,15 +136,13 @@ class Archive:
     def candidates(self, package: str) -> tuple[Candidate, ...]:
         """The versions of `package` on the mirror, newest first; empty when there is none."""
         self.refresh()
-        rows = [line.split("|") for line in self._apt("apt-cache", "madison", package).splitlines()]
-        return tuple(Candidate(row[1].strip(), row[2].split()[1].partition("/")[0]) for row in rows if len(row) == 3)
+        return self._madison(package)
 
     def choose(self, package: str, version: str = "") -> Candidate:
         """The newest version that is or begins with `version` (`6.12`: 6.12.117-1); HostError says what there is."""
         offered = self.candidates(package)
         for candidate in offered:
-            rest = candidate.version.removeprefix(version)
-            if not version or (candidate.version.startswith(version) and (not rest or not rest[0].isalnum())):
+            if fits(candidate.version, version):
                 return candidate
         if offered:
             raise HostError(
@@ -175,6 +180,11 @@ class Archive:
 
     def refresh(self, now: bool = False) -> None:
         """The private package lists are there, at most a week old; older ones serve when the mirror is out of reach."""
+        with (self._made(self.folder) / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._refresh(now)
+
+    def _refresh(self, now: bool) -> None:
         stamp = self.folder / "refreshed"
         if not now and stamp.is_file() and time.time() - stamp.stat().st_mtime < LISTS_STAY_FRESH:
             return
@@ -188,6 +198,7 @@ class Archive:
         if "NO_PUBKEY" in complaints and self._has_lists():
             # The machine's keyring is older than a suite's key: a suite that it does verify has the newer keyring.
             keyring = self._newer_keyring()
+            self.say(f"{KEYRING_PACKAGE} here is older than a suite's key; going on with {keyring}")
             sources.write_text(render_sources(debian, security, signed_by=str(keyring)))
             self._update()
         if not self._has_lists():
@@ -212,19 +223,21 @@ class Archive:
         return any((self.folder / "lists").glob("*_Packages*"))
 
     def _newer_keyring(self) -> Path:
-        newest = Candidate(*self._madison_first(KEYRING_PACKAGE))
-        folder = self.fetch({KEYRING_PACKAGE: newest.version}, f"{KEYRING_PACKAGE}_{newest.version}")
+        version = next(iter(self._madison(KEYRING_PACKAGE)), Candidate("", "")).version
+        if not version:
+            raise HostError(
+                f"{KEYRING_PACKAGE}: not on the mirror; the keys of newer suites cannot be verified without it"
+            )
+        folder = self.fetch({KEYRING_PACKAGE: version}, f"{KEYRING_PACKAGE}_{version}")
         for name in KEYRING_FILES:
             keyring = folder / "usr/share/keyrings" / name
             if keyring.is_file():
                 return keyring
         raise HostError(f"{folder}: the package has none of {', '.join(KEYRING_FILES)}; update {KEYRING_PACKAGE}")
 
-    def _madison_first(self, package: str) -> tuple[str, str]:
-        for line in self._apt("apt-cache", "madison", package).splitlines():
-            row = line.split("|")
-            return row[1].strip(), row[2].split()[1]
-        raise HostError(f"{package}: not on the mirror; the keys of newer suites cannot be verified without it")
+    def _madison(self, package: str) -> tuple[Candidate, ...]:
+        rows = [line.split("|") for line in self._apt("apt-cache", "madison", package).splitlines()]
+        return tuple(Candidate(row[1].strip(), row[2].split()[1].partition("/")[0]) for row in rows if len(row) == 3)
 
     def _apt(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
         return run([program, *self._options(), *arguments], cwd=cwd)
