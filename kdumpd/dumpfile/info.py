@@ -20,7 +20,7 @@ EXTRA_KINDS = ("zero", *(kind for kind in KINDS if kind not in ("total", "kept")
 
 Progress = Callable[[int, int], None]  # (bytes of bitmaps done, in all)
 
-_STAMP = re.compile(rb"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ")
+_STAMP = re.compile(rb"^\[ *\d+\.\d+\](?: ?\[ *[TC]\d+\])? ")
 _PANIC = b"Kernel panic - not syncing: "
 # A panic says "Fatal exception" for every oops; what is wrong stands in a line before it.
 _UNTOLD = (b"Fatal exception", b"Oops")

@@ -78,13 +78,13 @@ class Dump:
 
     def _read_headers(self) -> None:
         try:
-            header = self.header = Header.unpack(self._read(0, HEADER.size, "header"))
+            header = self.header = Header.unpack(self.raw(0, HEADER.size))
             block = header.block_size
             if not SMALLEST_BLOCK <= block <= LARGEST_BLOCK or block & block - 1:
                 raise DumpError(f"a block size of {block} bytes; 4096, 16384 or 65536 would be right")
-            sub_header = self.sub_header = SubHeader.unpack(self._read(block, SUB_HEADER.size, "sub-header"))
+            sub_header = self.sub_header = SubHeader.unpack(self.raw(block, SUB_HEADER.size))
         except DumpError as error:
-            raise DumpError(f"{self.name}: {error}") from None
+            raise self._damaged(str(error)) from None
         if header.sub_header_blocks < 1 or header.bitmap_blocks < 2:
             raise self._damaged(
                 f"{header.sub_header_blocks} blocks of sub-header and {header.bitmap_blocks} of bitmaps: one and two "

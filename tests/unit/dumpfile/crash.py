@@ -19,8 +19,8 @@ from tests.builders.printk import Record, put_log
 from tests.builders.vmcore import MIB, PAGE, VmcoreBuilder
 
 RANGES = ((0x1000, 0x9F000), (0x100000, 24 * MIB), (24 * MIB + 16 * PAGE, 28 * MIB + 0x800))
-TEXT_PAGES = range(0x500, 0x500 + 2500)
-RANDOM_PAGES = range(0xF00, 0xF00 + 40)
+TEXT_PAGES = range(0x1300, 0x1780)  # behind the page structures
+RANDOM_PAGES = range(0x1780, 0x17A8)
 ZERO_PAGE = 0x1A00
 PARTIAL_PAGE = 28 * MIB // PAGE
 PANIC = b"Kernel panic - not syncing: sysrq triggered crash"
