@@ -1,0 +1,195 @@
+"""From a vmcore to a finished dump: names, checks, and what is left after a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdumpd.capture.save import (
+    Engine,
+    FreePages,
+    SaveOptions,
+    Watch,
+    check,
+    compare_free_pages,
+    require_room_unfiltered,
+    save_dump,
+)
+from kdumpd.cli.main import main
+from kdumpd.errors import DumpError
+from kdumpd.policy.model import Compression, CompressionKind, PageKind
+from kdumpd.scan.selection import PageCounts
+from kdumpd.vmcore.vmcore import Vmcore
+from tests.unit.capture.machines import crashed
+
+OPTIONS = SaveOptions(PageKind(31), Compression(CompressionKind.ZLIB, 1), jobs=1)
+
+
+@pytest.fixture(scope="module")
+def vmcore(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return crashed(tmp_path_factory.mktemp("vmcore") / "vmcore")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_dump_appears_under_its_name_only_when_it_is_complete(tmp_path: Path, vmcore: str) -> None:
+    seen: list[list[str]] = []
+    final = tmp_path / "dump"
+    watch = Watch(progress=lambda now: seen.append(names(tmp_path)))
+    with Vmcore.open(vmcore) as core:
+        saved = save_dump(core, str(final), OPTIONS, watch)
+    assert seen
+    assert all(there == ["dump.incomplete"] for there in seen)
+    assert names(tmp_path) == ["dump"]
+    assert stat.S_IMODE(final.stat().st_mode) == 0o600
+    assert final.stat().st_size == saved.report.size
+
+
+def test_a_file_that_is_there_is_never_replaced(tmp_path: Path, vmcore: str) -> None:
+    final = tmp_path / "dump"
+    for name in ("dump", "dump.incomplete"):
+        (tmp_path / name).write_text("mine")
+        with Vmcore.open(vmcore) as core, pytest.raises(DumpError, match=f"{name}: exists; remove it"):
+            save_dump(core, str(final), OPTIONS)
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+
+
+def test_a_file_that_comes_while_the_dump_is_written_is_not_replaced(tmp_path: Path, vmcore: str) -> None:
+    final = tmp_path / "dump"
+
+    def intrude(counts: PageCounts) -> None:
+        final.write_text("mine")
+
+    watch = Watch(scanned=intrude)
+    with Vmcore.open(vmcore) as core, pytest.raises(DumpError, match=r"stays at .*dump\.incomplete: File exists"):
+        save_dump(core, str(final), OPTIONS, watch)
+    assert final.read_text() == "mine"
+
+
+def test_room_that_must_stay_free_is_asked_for_before_and_while_writing(tmp_path: Path, vmcore: str) -> None:
+    options = OPTIONS._replace(min_free=1 << 60)
+    with Vmcore.open(vmcore) as core, pytest.raises(DumpError, match=r"retention\.min_free keeps"):
+        save_dump(core, str(tmp_path / "dump"), options)
+    assert names(tmp_path) == []
+
+
+def test_an_unfiltered_dump_is_begun_only_if_all_of_memory_fits(tmp_path: Path, vmcore: str) -> None:
+    with Vmcore.open(vmcore) as core:
+        require_room_unfiltered(core, str(tmp_path / "dump"), 0)
+        with pytest.raises(DumpError, match=r"an unfiltered dump needs up to 25. MiB and 0 MiB may be used"):
+            require_room_unfiltered(core, str(tmp_path / "dump"), 1 << 60)
+
+
+def test_an_unfiltered_dump_keeps_every_page(tmp_path: Path, vmcore: str) -> None:
+    with Vmcore.open(vmcore) as core:
+        saved = save_dump(core, str(tmp_path / "dump"), OPTIONS._replace(engine=Engine.UNFILTERED))
+    assert saved.report.pages == saved.report.counts.total
+
+
+def test_a_dump_whose_size_changed_is_not_good(tmp_path: Path, vmcore: str) -> None:
+    final = str(tmp_path / "dump")
+    with Vmcore.open(vmcore) as core:
+        saved = save_dump(core, final, OPTIONS)
+    check(final, saved.report)
+    os.truncate(final, saved.report.size - 1)
+    with pytest.raises(DumpError, match="look at that file system"):
+        check(final, saved.report)
+
+
+@pytest.mark.parametrize(
+    ("free", "meaning"),
+    [(2048, ""), (2030, ""), (1000, "larger than it need be"), (3000, "pages may be missing")],
+)
+def test_free_pages_that_differ_by_over_a_percent_are_said(vmcore: str, free: int, meaning: str) -> None:
+    with Vmcore.open(vmcore) as core:
+        found = compare_free_pages(core, PageCounts(65000, 60000, free=free), OPTIONS)
+    assert (found.scanned, found.kernel) == (free, 2048)
+    assert meaning in found.meaning
+    assert bool(found.meaning) == bool(meaning)
+
+
+def test_free_pages_are_not_compared_where_none_are_left_out(vmcore: str) -> None:
+    with Vmcore.open(vmcore) as core:
+        found = compare_free_pages(core, PageCounts(65000, 60000), OPTIONS._replace(level=PageKind(15)))
+    assert found == FreePages(0, None, "")
+
+
+# The verb
+
+
+def test_the_verb_reports_in_json(tmp_path: Path, vmcore: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dump", vmcore, str(tmp_path / "dump"), "--jobs", "1", "--compression", "zlib:3", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["engine"] == "user"
+    assert report["pages"]["free"] == 2048
+    assert report["size"] == (tmp_path / "dump").stat().st_size
+    assert {"scan", "write", "sync", "all"} == set(report["seconds"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--level", "32"), "--level 32: want a number from 0 to 31"),
+        (("--level", "-1"), "--level -1"),
+        (("--level", "³"), "--level ³"),
+        (("--compression", "lzo"), "--compression lzo: want zstd[:LEVEL], zlib[:LEVEL] or none"),
+        (("--compression", "zlib:10"), "want a level from 1 to 9"),
+        (("--compression", "none:1"), "none has no level"),
+        (("--jobs", "0"), "--jobs 0: want auto or a number"),
+    ],
+)
+def test_bad_options_are_usage_errors(
+    tmp_path: Path, vmcore: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str], message: str
+) -> None:
+    assert main(["dump", vmcore, str(tmp_path / "dump"), "=".join(arguments)]) == 2
+    assert message in capsys.readouterr().err
+    assert names(tmp_path) == []
+
+
+def one_line(output: str, *parts: str) -> None:
+    assert output.count("\n") == 1, output
+    for part in parts:
+        assert part in output
+
+
+def test_output_equal_to_input_missing_directory_and_no_vmcore_are_one_line_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vmcore = crashed(tmp_path / "vmcore")
+    before = Path(vmcore).stat().st_size
+    assert main(["dump", vmcore, vmcore]) == 1
+    one_line(capsys.readouterr().err, "is the vmcore itself")
+    (tmp_path / "link").symlink_to(vmcore)
+    assert main(["dump", vmcore, str(tmp_path / "link")]) == 1
+    one_line(capsys.readouterr().err, "is the vmcore itself")
+    assert Path(vmcore).stat().st_size == before
+    assert main(["dump", vmcore, str(tmp_path / "no" / "dump")]) == 1
+    one_line(capsys.readouterr().err, f"{tmp_path}/no: no such directory; make it first")
+    assert main(["dump", str(tmp_path / "none"), str(tmp_path / "dump")]) == 1
+    one_line(capsys.readouterr().err, "No such file")
+    assert main(["dump", str(tmp_path), str(tmp_path / "dump")]) == 1
+    one_line(capsys.readouterr().err, str(tmp_path))
+
+
+def test_a_full_disk_ends_with_one_line_and_no_file(tmp_path: Path, vmcore: str) -> None:
+    # A limit on file sizes fails writes as a full disk does, and needs no root.
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20));"
+        "from kdumpd.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for jobs in ("1", "2"):
+        command = [sys.executable, "-c", script, "dump", vmcore, str(tmp_path / "dump"), "--jobs", jobs, "--level", "0"]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert run.returncode == 1
+        one_line(run.stderr, f"{tmp_path}/dump.incomplete", "File too large")
+        assert names(tmp_path) == []
