@@ -1,0 +1,178 @@
+"""mem_map as physical runs: found by the page tables, joined where they are contiguous, clipped to what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from struct import pack
+
+import pytest
+
+from kdumpd.errors import VmcoreError
+from kdumpd.vmcore.mem_map import MemMapRun, physical_ranges
+from kdumpd.vmcore.memory import Range
+from kdumpd.vmcore.vmcore import Vmcore
+from tests.builders.vmcore import DIRECT, MIB, SECTION_PAGES, VMEMMAP, VmcoreBuilder
+
+_ROOTS = 0x204000
+_SECTIONS = 0x20C000
+_FOUR_SECTIONS = ((0x1000, 0x9F000), (0x100000, 512 * MIB))
+
+
+def _runs(builder: VmcoreBuilder, tmp_path: Path) -> list[MemMapRun]:
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        return list(core.mem_map())
+
+
+@pytest.mark.parametrize("leaf", [2 * MIB, 4096])
+@pytest.mark.parametrize("five_levels", [False, True])
+def test_contiguous_sections_are_one_run(tmp_path: Path, leaf: int, five_levels: bool) -> None:
+    builder = VmcoreBuilder(_FOUR_SECTIONS, leaf=leaf, five_levels=five_levels)
+    assert _runs(builder, tmp_path) == [MemMapRun(0, 4 * SECTION_PAGES, 16 * MIB)]
+
+
+def test_each_structure_is_where_the_run_says(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(mem_map_of=lambda section: (32 - 4 * section) * MIB, leaf=4096)
+    pfns = (0, 1, 0x1234, SECTION_PAGES - 1, SECTION_PAGES, 2 * SECTION_PAGES - 1)
+    for pfn in pfns:
+        builder.page(pfn, private=pfn * 1000003)
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        runs = list(core.mem_map())
+        for pfn in pfns:
+            (run,) = [run for run in runs if run.first_pfn <= pfn < run.first_pfn + run.pages]
+            structure = core.memory.view(run.physical + (pfn - run.first_pfn) * 64, 64)
+            assert int.from_bytes(structure[40:48], "little") == pfn * 1000003
+
+
+def test_sections_laid_out_downwards_are_runs_whose_memory_joins(tmp_path: Path) -> None:
+    runs = _runs(VmcoreBuilder(_FOUR_SECTIONS, mem_map_of=lambda section: (32 - 2 * section) * MIB), tmp_path)
+    assert runs == [MemMapRun(section * SECTION_PAGES, SECTION_PAGES, (32 - 2 * section) * MIB) for section in range(4)]
+    assert list(physical_ranges(runs, 64)) == [Range(26 * MIB, 34 * MIB)]
+
+
+def test_physical_ranges_join_upwards_and_leave_holes() -> None:
+    runs = [MemMapRun(0, 64, 0x1000), MemMapRun(64, 64, 0x2000), MemMapRun(128, 64, 0x9000), MemMapRun(192, 64, 0x5000)]
+    assert list(physical_ranges(runs, 64)) == [Range(0x1000, 0x3000), Range(0x9000, 0xA000), Range(0x5000, 0x6000)]
+    assert list(physical_ranges([], 64)) == []
+
+
+def test_pages_of_vmemmap_mapped_elsewhere_split_the_run(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(leaf=4096)
+    elsewhere = 9 * MIB
+    builder.map(VMEMMAP + 3 * 4096, elsewhere)  # as hugetlb's vmemmap optimisation does
+    assert _runs(builder, tmp_path) == [
+        MemMapRun(0, 192, 16 * MIB),
+        MemMapRun(192, 64, elsewhere),
+        MemMapRun(256, 2 * SECTION_PAGES - 256, 16 * MIB + 4 * 4096),
+    ]
+
+
+def test_pages_of_vmemmap_that_are_not_mapped_are_in_no_run(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(leaf=4096)
+    builder.map(VMEMMAP + 4096, 0)
+    place = builder.read(_table_of(builder, VMEMMAP), 4096).index(pack("<Q", 0x8000000000000063))
+    builder.write(_table_of(builder, VMEMMAP) + place, bytes(8))
+    assert _runs(builder, tmp_path) == [
+        MemMapRun(0, 64, 16 * MIB),
+        MemMapRun(128, 2 * SECTION_PAGES - 128, 16 * MIB + 2 * 4096),
+    ]
+
+
+def _table_of(builder: VmcoreBuilder, virtual: int) -> int:
+    table = 0x300000
+    for shift in builder.levels[:-1]:
+        table = int.from_bytes(builder.read(table + 8 * (virtual >> shift & 511), 8), "little") & 0xFFFFFFFFF000
+    return table
+
+
+def test_structures_whose_memory_is_not_in_the_vmcore_are_in_no_run(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(leaf=4096)
+    builder.map(VMEMMAP + 4096, 1 << 40)
+    assert [run.pages for run in _runs(builder, tmp_path)] == [64, 2 * SECTION_PAGES - 128]
+
+
+def test_a_structure_over_two_pieces_is_in_no_run(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(info={"SIZE(page)": "56"}, leaf=4096)
+    builder.map(VMEMMAP + 4096, 9 * MIB)
+    # 4096 / 56 = 73.1: structure 73 lies across; 8192 / 56 = 146.3: 146 does.
+    assert _runs(builder, tmp_path) == [
+        MemMapRun(0, 73, 16 * MIB),
+        MemMapRun(74, 72, 9 * MIB + 74 * 56 - 4096),
+        MemMapRun(147, 2 * SECTION_PAGES - 147, 16 * MIB + 147 * 56),
+    ]
+
+
+def test_offline_sections_are_passed_over(tmp_path: Path) -> None:
+    assert [run.first_pfn for run in _runs(VmcoreBuilder(_FOUR_SECTIONS, offline_sections=[1]), tmp_path)] == [
+        0,
+        2 * SECTION_PAGES,
+    ]
+
+
+def test_sections_without_memory_are_passed_over_and_the_last_is_clipped(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(((0x100000, 64 * MIB), (4096 * MIB, 4096 * MIB + 5 * 4096 + 17)))
+    assert _runs(builder, tmp_path) == [
+        MemMapRun(0, SECTION_PAGES, 16 * MIB),
+        MemMapRun(1 << 20, 6, 18 * MIB),
+    ]
+
+
+def test_a_range_over_a_root_without_sections_is_passed_over(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(((0x100000, 64 * MIB),))
+    builder.ranges = (*builder.ranges, (60 << 30, 70 << 30))  # sections of the second root and a third
+    assert _runs(builder, tmp_path) == [MemMapRun(0, SECTION_PAGES, 16 * MIB)]
+
+
+def test_sections_without_extreme_lie_in_the_table_itself(tmp_path: Path) -> None:
+    sections = 1 << 46 - 27
+    builder = VmcoreBuilder(
+        info={"LENGTH(mem_section)": str(sections), "SYMBOL(mem_section)": f"{DIRECT + _SECTIONS:x}"}
+    )
+    assert _runs(builder, tmp_path) == [MemMapRun(0, 2 * SECTION_PAGES, 16 * MIB)]
+
+
+def test_flags_that_newer_kernels_add_are_no_part_of_the_address(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    for section in range(2):
+        builder.write(_SECTIONS + 16 * section, pack("<Q", VMEMMAP | 0xFF))
+    assert _runs(builder, tmp_path) == [MemMapRun(0, 2 * SECTION_PAGES, 16 * MIB)]
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"SIZE(page)": "0"}, "SIZE(page)=0"),
+        ({"SIZE(page)": "-64"}, "SIZE(page)=-64"),
+        ({"SIZE(page)": "1048576"}, "SIZE(page)=1048576"),
+        ({"SIZE(page)": None}, "no SIZE(page)"),
+        ({"NUMBER(SECTION_SIZE_BITS)": "200"}, "SECTION_SIZE_BITS=200"),
+        ({"NUMBER(SECTION_SIZE_BITS)": "0"}, "SECTION_SIZE_BITS=0"),
+        ({"NUMBER(SECTION_SIZE_BITS)": "-1"}, "SECTION_SIZE_BITS=-1"),
+        ({"SYMBOL(mem_section)": None}, "only sparsemem is supported"),
+        ({"SYMBOL(mem_section)": "1000"}, "not an address of the kernel's"),
+        ({"LENGTH(mem_section)": "0"}, "LENGTH(mem_section)=0"),
+        ({"LENGTH(mem_section)": "99999999999"}, "LENGTH(mem_section)=99999999999"),
+        ({"SIZE(mem_section)": "0"}, "SIZE(mem_section)=0"),
+        ({"OFFSET(mem_section.section_mem_map)": "9"}, "section_mem_map at 9"),
+        ({"OFFSET(mem_section.section_mem_map)": "-8"}, "section_mem_map at -8"),
+    ],
+)
+def test_absurd_vmcoreinfo_is_named(tmp_path: Path, info: dict[str, str | None], message: str) -> None:
+    builder = VmcoreBuilder()
+    builder.info.update(info)
+    with pytest.raises(VmcoreError) as caught:
+        _runs(builder, tmp_path)
+    assert message in str(caught.value)
+
+
+def test_a_root_that_points_nowhere_is_an_error(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.write(_ROOTS, pack("<Q", 0x1234))
+    with pytest.raises(VmcoreError, match="not an address of the kernel's"):
+        _runs(builder, tmp_path)
+
+
+def test_a_section_that_points_nowhere_is_an_error(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.write(_SECTIONS, pack("<Q", 0x1234567F00 | 7))
+    with pytest.raises(VmcoreError, match="not an address of the kernel's"):
+        _runs(builder, tmp_path)

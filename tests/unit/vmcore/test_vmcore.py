@@ -1,0 +1,102 @@
+"""What can be asked of an opened vmcore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdumpd.cli.main import main
+from kdumpd.errors import VmcoreError
+from kdumpd.vmcore.elf import X86_64
+from kdumpd.vmcore.vmcore import Vmcore
+from tests.builders.printk import Record, put_log
+from tests.builders.vmcore import DIRECT, MIB, STRUCTURES, VmcoreBuilder
+
+
+def test_a_vmcore_says_what_crashed_and_when(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.utsname(b"Linux", b"db7", b"6.1.0-50-amd64", b"#1 SMP Debian", b"x86_64", b"(none)")
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        assert core.machine == X86_64
+        assert core.uname.nodename == b"db7"
+        assert core.uname.version == b"#1 SMP Debian"
+        assert core.crash_time == 1795503600
+        assert core.page_size == 4096
+        assert core.max_pfn == 256 * MIB // 4096
+
+
+def test_a_partial_last_page_counts(tmp_path: Path) -> None:
+    with Vmcore.open(VmcoreBuilder(((0x100000, 32 * MIB + 1),)).save(tmp_path / "vmcore")) as core:
+        assert core.max_pfn == 32 * MIB // 4096 + 1
+
+
+def test_free_pages_are_summed_over_the_zones(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.free_pages(3, 70000, -2)  # a counter may lag below zero
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        assert core.free_pages() == 70003
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"OFFSET(zone.vm_stat)": None},
+        {"NUMBER(NR_FREE_PAGES)": None},
+        {"SYMBOL(node_data)": None},
+        {"SYMBOL(node_data)": "1000"},
+        {"LENGTH(node_data)": None},
+        {"OFFSET(pglist_data.nr_zones)": "99999999999999"},
+    ],
+)
+def test_free_pages_that_cannot_be_had_are_none(tmp_path: Path, info: dict[str, str | None]) -> None:
+    builder = VmcoreBuilder()
+    builder.free_pages(5)
+    builder.info.update(info)
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        assert core.free_pages() is None
+
+
+def test_a_kernel_without_numa_has_one_node(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.free_pages(5)
+    builder.info.update({"SYMBOL(node_data)": None, "SYMBOL(contig_page_data)": f"{DIRECT + 0x210000:x}"})
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        assert core.free_pages() == 5
+
+
+def test_memory_is_read_by_the_program_headers_when_the_page_tables_are_gone(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.write(STRUCTURES, b"still there")
+    builder.write(0x300000, bytes(4096))
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        assert core.read_virtual(DIRECT + STRUCTURES, 11) == b"still there"
+        with pytest.raises(VmcoreError, match="not mapped"):
+            core.read_virtual(0xFFFFC90000000000, 8)
+
+
+def test_a_vmcore_that_cannot_be_opened_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(b"no vmcore")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(VmcoreError):
+        Vmcore.open(str(path))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_dmesg_prints_the_log(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    builder = VmcoreBuilder()
+    put_log(builder, [Record(b"Linux version 6.1"), Record(b"Kernel panic - not syncing", 5_000_000)])
+    assert main(["dmesg", builder.save(tmp_path / "vmcore")]) == 0
+    assert (
+        capfdbinary.readouterr().out == b"[    0.000000] Linux version 6.1\n[    0.005000] Kernel panic - not syncing\n"
+    )
+
+
+def test_dmesg_of_what_is_no_vmcore_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(bytes(100))
+    assert main(["dmesg", str(path)]) == 1
+    error = capfd.readouterr().err
+    assert error.startswith(f"kdumpd dmesg: {path}: not a little-endian ELF64 file")
+    assert error.count("\n") == 1
