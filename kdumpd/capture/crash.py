@@ -31,8 +31,8 @@ def identify(path: str) -> Result:
         except VmcoreError:
             return known
         return known | {
-            "host": name.nodename.decode("ascii", "replace"),
-            "machine": name.machine.decode("ascii", "replace"),
+            "host": name.nodename.decode("utf-8", "replace"),
+            "machine": name.machine.decode("utf-8", "replace"),
         }
 
 

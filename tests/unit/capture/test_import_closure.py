@@ -10,6 +10,7 @@ from pathlib import Path
 import zstandard
 
 import kdumpd
+from tests.unit.capture.machines import Disks, crashed
 
 PINNED = Path(__file__).with_name("import_closure.txt")
 
@@ -70,3 +71,43 @@ def test_only_one_module_imports_ctypes() -> None:
     package = Path(kdumpd.__file__).parent
     users = [path for path in package.rglob("*.py") if "import ctypes" in path.read_text()]
     assert [str(path.relative_to(package)) for path in users] == ["capture/kernel.py"]
+
+
+# A whole capture, its children included, with each import noted that the interpreter has not done yet.
+WHOLE = """
+import sys
+root, vmcore, noted = sys.argv[1:4]
+sys.path[:0] = sys.argv[4:]
+import kdumpd.capture.__main__, kdumpd.capture.runner
+import os
+from kdumpd.capture.console import Console, uptime
+from kdumpd.capture.machine import Machine
+from kdumpd.target.device import Places
+
+note = os.open(noted, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+sys.addaudithook(lambda event, values: os.write(note, values[0].encode() + b"\\n") if event == "import" else None)
+
+def mount(device, directory, kind, options):
+    os.rmdir(directory)
+    os.symlink(root + "/disk0", directory)
+
+start = uptime()
+machine = Machine(
+    settings=root + "/etc", vmcore=vmcore, command_line="/dev/null", mount_point=root + "/target",
+    devices=Places(root + "/sys", root + "/dev"), mount=mount, sync=lambda: None, restart=lambda: None,
+)
+kdumpd.capture.runner.capture(machine, Console(lambda line: None, lambda: uptime() - start))
+"""
+
+
+def test_a_whole_capture_imports_nothing_else(tmp_path: Path) -> None:
+    rig = Disks(tmp_path, crashed(tmp_path / "vmcore"))
+    noted = tmp_path / "imports"
+    folders = [str(Path(module.__file__ or "").parent.parent) for module in (kdumpd, zstandard)]
+    command = [sys.executable, "-I", "-S", "-B", "-c", WHOLE, str(tmp_path), rig.machine.vmcore, str(noted), *folders]
+    subprocess.run(command, check=True)
+    assert rig.report()["complete"] is True
+    before, _ = loaded()
+    named = pinned(f"{sys.version_info.major}.{sys.version_info.minor}") | before
+    strange = {name for name in noted.read_text().split() if name not in named}
+    assert not strange, f"imported while capturing, and not on {PINNED.name}: {sorted(strange)}"
