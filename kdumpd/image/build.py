@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import zstandard
 import kdumpd
 from kdumpd.errors import ImageError
 from kdumpd.host import program
-from kdumpd.host.modules import ModuleIndex
+from kdumpd.host.modules import ModuleIndex, name_of
 from kdumpd.image import archive, closure, dracut, interpreter, kernel, manifest, memory, settings, units
 from kdumpd.steps.build import BuildImage
 
@@ -59,20 +60,35 @@ def policy_beside(image: Path) -> Path:
     return image.with_suffix(".policy.json")
 
 
-def inputs_of(step: BuildImage, drivers: Iterable[str], of: closure.Program, staging: Path) -> manifest.Inputs:
-    """What this build is made from, by name and hash."""
-    return manifest.Inputs(
+class _Chosen(NamedTuple):
+    inputs: manifest.Inputs
+    modules: ModuleIndex
+    names: tuple[str, ...]
+    targets_json: str
+
+
+def _choose(step: BuildImage, of: closure.Program) -> _Chosen:
+    index = ModuleIndex.read(step.modules)
+    names = kernel.wanted(index, step.targets, step.drivers)
+    targets_json = settings.targets_json(step.targets, step.hostname, step.hands_off)
+    inputs = manifest.Inputs(
         kdumpd=kdumpd.__version__,
         kernel=step.release,
         policy_sha256=manifest.sha256(step.policy_json.encode()),
-        boot=step.boot,
-        drivers=tuple(drivers),
-        targets_sha256=manifest.sha256((staging / settings.TARGETS).read_bytes()),
+        boot=" ".join((step.boot, *step.dracut_modules)),
+        drivers=tuple(name_of(path) for path in index.load_order(names)),
+        targets_sha256=manifest.sha256(targets_json.encode()),
         python=version_of(of),
         zstandard=zstandard.__version__,
         dracut=dracut.version(),
         program_sha256=closure.fingerprint(of),
     )
+    return _Chosen(inputs, index, names, targets_json)
+
+
+def inputs(step: BuildImage, of: closure.Program | None = None) -> manifest.Inputs:
+    """What a build would be made from, by name and hash, without building: `plan` compares it with what there is."""
+    return _choose(step, of or closure.running()).inputs
 
 
 def version_of(of: closure.Program) -> str:
@@ -81,24 +97,21 @@ def version_of(of: closure.Program) -> str:
     return " ".join(outcome.output.split())
 
 
-def _stage(step: BuildImage, of: closure.Program, staging: Path) -> tuple[str, ...]:
-    """The whole tree lies in `staging`; the names of the kernel modules in it, in load order."""
+def _stage(step: BuildImage, of: closure.Program, chosen: _Chosen, staging: Path) -> None:
+    """The whole tree lies in `staging`, laid out as in the image."""
     interpreter.stage(of, staging)
-    index = ModuleIndex.read(step.modules)
-    names = kernel.wanted(index, step.targets, step.drivers)
-    files = kernel.choose(index, step.release, names, step.firmware)
+    files = kernel.choose(chosen.modules, step.release, chosen.names, step.firmware)
     kernel.stage(files, staging)
     texts = {
         settings.POLICY: step.policy_json,
-        settings.TARGETS: settings.targets_json(step.targets, step.hostname, step.hands_off),
+        settings.TARGETS: chosen.targets_json,
         settings.MODULES: settings.modules_json(f"/{inside}" for _, inside in files.modules),
     }
-    if step.boot == "dracut":
+    if step.boot == "dracut" and step.dracut_modules:
         texts.update(units.drop_ins(step.targets))
     for path, text in texts.items():
         (staging / path).parent.mkdir(parents=True, exist_ok=True)
         (staging / path).write_text(text)
-    return tuple(Path(inside).stem.replace("-", "_") for _, inside in files.modules)
 
 
 def _private_folder(of: closure.Program) -> str:
@@ -146,22 +159,22 @@ def build(step: BuildImage, of: closure.Program | None = None) -> BuiltImage:
     of = of or closure.running()
     if step.boot not in ("direct", "dracut"):
         raise ImageError(f"capture_kernel.boot: {step.boot} is no way to boot an image; direct or dracut")
+    chosen = _choose(step, of)
     step.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kdumpd-image-", dir=step.output.parent) as folder:
         work = Path(folder)
         staging = work / "staging"
         staging.mkdir(mode=0o755)
-        drivers = _stage(step, of, staging)
-        inputs = inputs_of(step, drivers, of, staging)
+        _stage(step, of, chosen, staging)
         built = dracut.build(step, staging, work)
         entries = _kept(archive.unpack(built, "dracut.cpio"), staging, step.boot, _private_folder(of))
-    description = manifest.describe(inputs, entries)
-    text = manifest.to_json(description)
+    description = manifest.describe(chosen.inputs, entries)
     memory.check(description.unpacked, step.reservation, str(step.output))
-    packed = pack([*entries, archive.file(manifest.MANIFEST, text.encode())])
+    packed = pack([*entries, archive.file(manifest.MANIFEST, manifest.to_json(description).encode())])
+    description = replace(description, image_sha256=manifest.sha256(packed))
     # The image comes last: a manifest without its image is stale, an image without its manifest cannot be judged.
     _write(policy_beside(step.output), step.policy_json.encode())
-    _write(manifest_beside(step.output), text.encode())
+    _write(manifest_beside(step.output), manifest.to_json(description).encode())
     _write(step.output, packed)
     return BuiltImage(step.output, manifest_beside(step.output), description, len(packed))
 

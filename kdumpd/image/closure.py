@@ -23,6 +23,9 @@ from kdumpd.host import program
 #: What the image's /init imports.
 ENTRY = "kdumpd.capture.__main__"
 
+#: Codecs that no import statement names: the interpreter looks them up when a file is opened in one.
+CODECS = ("encodings.ascii", "encodings.latin_1", "encodings.utf_8")
+
 
 class Program(NamedTuple):
     """The Python program that the image will run: the interpreter, kdumpd's folder, and where zstandard is."""
@@ -124,7 +127,7 @@ def closure(of: Program) -> tuple[Module, ...]:
             "-ISB",
             str(Path(__file__).with_name("probe.py")),
             folders,
-            ",".join((*sorted(required), *own_names)),
+            ",".join((*CODECS, *sorted(required), *own_names)),
             ",".join(sorted(optional)),
         ]
     )

@@ -41,7 +41,8 @@ def arguments(dracut: str, step: BuildImage, empty: Path, scratch: Path, output:
     names = ["kdumpd"]
     if step.boot == "dracut":
         names = [*DRACUT_BOOT_MODULES, *step.dracut_modules, "kdumpd"]
-    drivers = ("--no-kernel",) if step.boot == "direct" else ("--kmoddir", str(step.modules))
+    # The runner loads what the targets need; udev and dracut's modules load theirs where devices are assembled.
+    drivers = ("--kmoddir", str(step.modules)) if step.boot == "dracut" and step.dracut_modules else ("--no-kernel",)
     return (
         dracut,
         *("--force", "--quiet", "--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode"),

@@ -1,7 +1,7 @@
 """The manifest of a capture image: what it was made from and what is in it, so that a stale, cut or swapped one shows.
 
-The same text lies in the image (/etc/kdumpd/manifest.json; the runner checks it at start) and beside it on the running
-system (`plan` compares it). Pure. May import `errors` alone.
+It lies in the image (/etc/kdumpd/manifest.json; the runner checks it at start) and, with the hash of the packed image,
+beside it on the running system (`plan` compares it). Pure. May import `errors` alone.
 """
 
 from __future__ import annotations
@@ -49,12 +49,16 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An image's inputs, its bytes by part, its unpacked size in whole pages, and (size, SHA-256) of each file."""
+    """An image's inputs, its bytes by part, its unpacked size in whole pages, and (size, SHA-256) of each file.
+
+    `image_sha256` is of the packed image: known beside it, empty inside it.
+    """
 
     inputs: Inputs
     parts: Mapping[str, int]
     unpacked: int
     files: Mapping[str, tuple[int, str]]
+    image_sha256: str = ""
 
 
 def sha256(data: bytes) -> str:
@@ -88,7 +92,7 @@ def describe(inputs: Inputs, entries: Iterable[Entry]) -> Manifest:
 
 def to_json(manifest: Manifest) -> str:
     """Canonical JSON, one line."""
-    document = {
+    document: dict[str, object] = {
         **asdict(manifest.inputs),
         "parts": dict(manifest.parts),
         "unpacked": manifest.unpacked,
@@ -96,6 +100,8 @@ def to_json(manifest: Manifest) -> str:
         "files": {path: size for path, (size, _) in manifest.files.items()},
         "sha256": {path: digest for path, (_, digest) in manifest.files.items()},
     }
+    if manifest.image_sha256:
+        document["image_sha256"] = manifest.image_sha256
     return json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
 
 
@@ -108,6 +114,6 @@ def from_json(text: str, name: str) -> Manifest:
         digests = document["sha256"]
         files = {str(path): (int(size), str(digests[path])) for path, size in document["files"].items()}
         parts = {str(part): int(size) for part, size in document["parts"].items()}
-        return Manifest(inputs, parts, int(document["unpacked"]), files)
+        return Manifest(inputs, parts, int(document["unpacked"]), files, str(document.get("image_sha256", "")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImageError(f"{name}: not a manifest of a capture image; run `kdumpd apply` to build it again") from error

@@ -58,7 +58,7 @@ _REMOVED = frozenset(
         # what would hide or end the capture: a warning that panics is a lost dump
         "quiet splash oops panic_on_warn panic_on_oops softlockup_panic hardlockup_panic hung_task_panic panic_print",
         "unknown_nmi_panic panic_on_io_nmi panic_on_unrecovered_nmi panic_on_rcu_stall rcupdate.rcu_cpu_stall_suppress",
-        "crash_kexec_post_notifiers kaslr",
+        "crash_kexec_post_notifiers kaslr nomodule nomodules",
     )
     for name in group.split()
 )
@@ -80,8 +80,10 @@ class Machine(NamedTuple):
 
 
 def words(command_line: str) -> tuple[str, ...]:
-    """The parameters of a command line; blanks inside double quotes do not part them (Linux lib/cmdline.c)."""
-    return tuple(_WORD.findall(command_line))
+    """The parameters of a command line; blanks inside double quotes do not part them (Linux lib/cmdline.c), and what
+    follows a lone `--` belongs to the running system's init."""
+    found = tuple(_WORD.findall(command_line))
+    return found[: found.index("--")] if "--" in found else found
 
 
 def name_of(word: str) -> str:
