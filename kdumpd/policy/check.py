@@ -14,7 +14,8 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
 
 from kdumpd.policy import rules, schema, units
-from kdumpd.policy.document import Node, parse
+from kdumpd.policy.document import parse
+from kdumpd.policy.node import Node
 from kdumpd.policy.problem import Path, Problem, described, dotted, quoted, shown
 
 # Nobody reads more; a file of 256 KiB can hold a hundred times as many.

@@ -13,7 +13,6 @@ from typing import Any
 from kdumpd.errors import PolicyError
 from kdumpd.policy import schema
 from kdumpd.policy.check import check
-from kdumpd.policy.document import LARGEST_FILE
 from kdumpd.policy.model import (
     Action,
     Boot,
@@ -28,6 +27,7 @@ from kdumpd.policy.model import (
 )
 from kdumpd.policy.problem import Problem
 from kdumpd.policy.rules import normal_path
+from kdumpd.policy.text import LARGEST_FILE
 from kdumpd.policy.units import parse_compression, parse_size, parse_time
 
 

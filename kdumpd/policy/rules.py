@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from kdumpd.policy import units
-from kdumpd.policy.document import Node
+from kdumpd.policy.node import Node
 from kdumpd.policy.problem import Path, Problem, described, quoted
 
 LONGEST_TIME = 168 * 3600

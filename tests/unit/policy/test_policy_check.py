@@ -14,9 +14,10 @@ import yaml
 
 from kdumpd.errors import PolicyError
 from kdumpd.policy.check import check
-from kdumpd.policy.document import LARGEST_FILE, parse
+from kdumpd.policy.document import parse
 from kdumpd.policy.load import load
 from kdumpd.policy.load import parse as parse_policy
+from kdumpd.policy.text import LARGEST_FILE
 
 LINE = re.compile(r"[^:]+:[1-9][0-9]*:[1-9][0-9]*: \S+: [^\n]+; [^\n]+")
 
@@ -153,8 +154,8 @@ on_success: restart
             "memmap:\n- {kind: acpi, start: 0, size: 8K}\n- {kind: reserved, start: 4K, size: 4K}",
             "3:3: memmap[1]: overlaps memmap[0], which is acpi; keep the ranges of different kinds apart",
         ),
-        ("- 1", "1:1: policy: a list is not allowed here; write a kdumpd policy"),
-        ("text", '1:1: policy: the text "text" is not allowed here; write a kdumpd policy'),
+        ("- 1", "1:1: policy: a list is not allowed here; write a mapping of keys"),
+        ("text", '1:1: policy: the text "text" is not allowed here; write a mapping of keys'),
     ],
 )
 def test_one_error_is_named_with_its_place_and_what_would_be_right(text: str, said: str) -> None:
@@ -215,6 +216,9 @@ def test_a_word_that_all_yaml_reads_alike_is_allowed(text: str) -> None:
         (b"version: 1\n# caf\xe9\n", "2:6: policy: the byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("version: 1".encode("utf-16"), "1:1: policy: the file is UTF-16; save it as UTF-8"),
         ('targets: [{path: "/a\\0b"}]', "1:18: targets[0].path: the text holds the control character U+0000; write it"),
+        ("dump:\n  level: 31\n   dmesg: true\n", "2:10: dump.level: the text runs over several lines; write it on one"),
+        ('on_success: "re\n  boot"', "1:13: on_success: the text runs over several lines; write it on one line, and"),
+        ("on_success: |\n  reboot\n", "1:13: on_success: the text holds a line break; write it on one line"),
         ("dump: *nothing", '1:7: dump: the alias "nothing" names no anchor; write the value out'),
         ("dump: &a {level: *a}", '1:18: dump.level: the alias "a" holds itself; write the value out'),
         ("[" * 60, "1:51: policy: nested deeper than 50 levels; a policy needs 4: write it flat"),
