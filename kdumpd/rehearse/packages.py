@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ from kdumpd.errors import HostError
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdumpd"
 
 # Where kernels of different ages come from. A suite that the mirror does not carry is passed over.
-SUITES = ("bookworm", "bookworm-backports", "trixie", "trixie-backports", "testing", "sid")
-SECURITY_SUITES = ("bookworm-security", "trixie-security")
+SUITES = ("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "testing", "sid")
+SECURITY_SUITES = ("bullseye-security", "bookworm-security", "trixie-security")
 KEYRING_PACKAGE = "debian-archive-keyring"
 KEYRING_FILES = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
 WORTH_SAYING = 10_000_000  # bytes
@@ -160,15 +161,23 @@ class Archive:
 
     def unpack(self, packages: dict[str, str], folder: Path) -> None:
         """The files of these packages (name to version) lie under `folder`; nothing of them was run."""
-        with tempfile.TemporaryDirectory(prefix="fetch-", dir=self._made(self.folder)) as scratch:
-            for package, version in packages.items():
-                self.say(f"fetching {package} {version} ({self.architecture})")
-            wanted = [f"{package}={version}" for package, version in packages.items()]
-            self._apt("apt-get", "download", "-q", *wanted, cwd=Path(scratch))
-            for deb in Path(scratch).glob("*.deb"):
+        with self._downloaded(packages) as debs:
+            for deb in debs:
                 if deb.stat().st_size > WORTH_SAYING:
                     self.say(f"unpacking {deb.name} ({deb.stat().st_size / 1e6:.0f} MB)")
                 run(["dpkg-deb", "-x", str(deb), str(folder)])
+
+    def extract(self, package: str, version: str, member: str, path: Path) -> None:
+        """One file of a package, `member` as dpkg-deb lists it, lies at `path`."""
+        with self._downloaded({package: version}) as debs:
+            self.say(f"extracting {member} of {debs[0].name}")
+            tree = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(debs[0])], stdout=subprocess.PIPE)
+            with tree, tarfile.open(fileobj=tree.stdout, mode="r|") as tar, path.open("wb") as file:
+                content = next((tar.extractfile(entry) for entry in tar if entry.name == member), None)
+                if content is None:
+                    raise HostError(f"{debs[0].name}: has no {member}")
+                shutil.copyfileobj(content, file, 1 << 20)
+                tree.kill()
 
     def fetch(self, packages: dict[str, str], name: str) -> Path:
         """A folder `~/.cache/kdumpd/packages/NAME` with these packages (name to version) unpacked; made once."""
@@ -208,6 +217,15 @@ class Archive:
                 "check the network and the mirror, or name a kernel that is installed or already fetched"
             )
         stamp.touch()
+
+    @contextmanager
+    def _downloaded(self, packages: dict[str, str]) -> Iterator[list[Path]]:
+        with tempfile.TemporaryDirectory(prefix="fetch-", dir=self._made(self.folder)) as scratch:
+            for package, version in packages.items():
+                self.say(f"fetching {package} {version} ({self.architecture})")
+            wanted = [f"{package}={version}" for package, version in packages.items()]
+            self._apt("apt-get", "download", "-q", *wanted, cwd=Path(scratch))
+            yield sorted(Path(scratch).glob("*.deb"))
 
     def _update(self) -> str:
         done = subprocess.run(

@@ -25,7 +25,8 @@ from kdumpd.rehearse import kernels
 from kdumpd.rehearse.initrd import Initrd, has_module
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.packages import CACHE, Archive, Say, new_folder
-from kdumpd.rehearse.vm import X86_64, Line, Machine, Vm, sparse_disk
+from kdumpd.rehearse.vm import AARCH64, X86_64, Architecture, Line, Machine, Vm, sparse_disk
+from tests.lab import peers
 from tests.lab.memory import MIB, GuestMemory, write_sparse
 from tests.lab.recipes import Recipe
 
@@ -37,6 +38,20 @@ SOFT_MODULES = ("crc32c_generic",)  # ext4 asks the crypto layer for it by anoth
 CAPTURE_MODULES = ("virtio_pci", "virtio_blk")
 BOOT_SECONDS = 240  # a guest on a busy machine without KVM
 PT_LOAD = 1
+
+
+class Guest(NamedTuple):
+    """What differs between guests of two architectures; `loader` is the path the kernel looks for it at."""
+
+    machine: Architecture
+    libraries: str
+    loader: str
+
+
+GUESTS = {
+    "amd64": Guest(X86_64, "lib/x86_64-linux-gnu", "lib64/ld-linux-x86-64.so.2"),
+    "arm64": Guest(AARCH64, "lib/aarch64-linux-gnu", "lib/ld-linux-aarch64.so.1"),
+}
 
 
 class Crash(NamedTuple):
@@ -97,10 +112,12 @@ def _make(recipe: Recipe, kernel: Kernel, folder: Path) -> None:
         subprocess.run(["mkfs.ext4", "-q", "-F", str(disks[0])], check=True)
         if recipe.whole:
             disks.append(sparse_disk(scratch / "whole", (recipe.memory + 512) * MIB))
+        guest = GUESTS[recipe.architecture].machine
         machine = Machine(
             kernel=kernel.vmlinuz,
             initrd=initrd,
-            command_line=f"console={X86_64.console} quiet panic=1 crashkernel={recipe.crashkernel} {recipe.append}",
+            command_line=f"console={guest.console} quiet panic=1 crashkernel={recipe.crashkernel} {recipe.append}",
+            architecture=guest,
             memory=recipe.memory,
             processors=recipe.processors,
             disks=tuple(disks),
@@ -179,8 +196,20 @@ def _first_initrd(recipe: Recipe, kernel: Kernel) -> bytes:
     first.file("/capture.img", capture.to_bytes())
     first.copy(kernel.vmlinuz, "/vmlinuz")
     first.module_tree(kernel, [*(name for name in SOFT_MODULES if has_module(kernel, name)), *MODULES])
-    first.program(Path("/sbin/kexec"), "/sbin/kexec")
+    _add_kexec(first, recipe.architecture)
     return first.to_bytes()
+
+
+def _add_kexec(initrd: Initrd, architecture: str) -> None:
+    """kexec of the newest stable suite with its libraries, where its loader looks for them."""
+    _, folder = peers.with_libraries(Archive(architecture), "kexec-tools", peers.DEBIAN_13)
+    guest = GUESTS[architecture]
+    program = next(path for path in (folder / "usr/sbin/kexec", folder / "sbin/kexec") if path.is_file())
+    initrd.copy(program, "/sbin/kexec")
+    for library in (*folder.glob(f"usr/{guest.libraries}/*.so*"), *folder.glob(f"{guest.libraries}/*.so*")):
+        initrd.copy(library, f"/{guest.libraries}/{library.name}")
+        if library.name == Path(guest.loader).name:
+            initrd.copy(library, f"/{guest.loader}")
 
 
 def _variables(recipe: Recipe) -> str:
@@ -188,7 +217,8 @@ def _variables(recipe: Recipe) -> str:
         name.upper(): getattr(recipe, name)
         for name in ("cache", "private", "tmpfs", "anonymous", "transparent", "hugetlb", "balloon", "files", "nonce")
     }
-    line = f"console={X86_64.console} quiet nr_cpus=1 reset_devices panic=1 {recipe.append}"
+    console = GUESTS[recipe.architecture].machine.console
+    line = f"console={console} quiet nr_cpus=1 reset_devices panic=1 {recipe.append}"
     values = {**sizes, "LIVE": "yes" if recipe.live else "no", "CAPTURE_COMMAND_LINE": f"'{line}'"}
     return "".join(f"{name}={value}\n" for name, value in values.items())
 

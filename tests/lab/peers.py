@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdumpd.errors import HostError
-from kdumpd.rehearse.packages import CACHE, Archive, Say
+from kdumpd.rehearse.kernels import Kernel
+from kdumpd.rehearse.packages import CACHE, Archive, Say, new_folder
 
 LOADER = "ld-linux-x86-64.so.2"
 # makedumpfile follows kernels late; the newest suite that has it is the best judge.
@@ -51,19 +52,35 @@ def crash(suite: str = NEWEST, say: Say = lambda line: None) -> Program:
 def program(package: str, suite: str, say: Say = lambda line: None) -> Program:
     """A package's program of its own name, with the libraries of its suite, in `~/.cache/kdumpd/packages`."""
     archive = Archive("amd64", CACHE, say)
-    versions = _with_libraries(archive, package, suite)
-    version = versions[package]
-    folder = archive.fetch(versions, f"{package}_{version}_{suite}".replace(":", "_"))
-    libraries = sorted(
-        {str(path.parent) for path in folder.rglob("*.so.*") if path.parent.name in ("x86_64-linux-gnu", "lib")}
-    )
-    loader = next(path for path in folder.rglob(LOADER) if path.parent.name == "x86_64-linux-gnu")
+    version, folder = with_libraries(archive, package, suite)
+    libraries = folder / "usr/lib/x86_64-linux-gnu", folder / "lib/x86_64-linux-gnu"
+    loader = next(path for path in (library / LOADER for library in libraries) if path.exists())
     binary = next(path for path in (folder / "usr/bin" / package, folder / "usr/sbin" / package) if path.is_file())
-    argv = (str(loader), "--library-path", ":".join(libraries), str(binary))
+    argv = (str(loader), "--library-path", ":".join(str(path) for path in libraries if path.is_dir()), str(binary))
     return Program(argv, version.rpartition(":")[2].partition("-")[0])
 
 
-def _with_libraries(archive: Archive, package: str, suite: str) -> dict[str, str]:
+def with_libraries(archive: Archive, package: str, suite: str) -> tuple[str, Path]:
+    """The package's version in the suite, and a folder with it and the libraries it needs."""
+    versions = _closure(archive, package, suite)
+    version = versions[package]
+    name = f"{package}_{version}_{suite}_{archive.architecture}".replace(":", "_")
+    return version, archive.fetch(versions, name)
+
+
+def debug_vmlinux(kernel: Kernel, say: Say = lambda line: None) -> Path:
+    """The vmlinux with DWARF of a kernel that `kernels.fetch` unpacked; the rest of its package is left packed."""
+    package = f"linux-image-{kernel.release}-dbg"
+    _, version, architecture = kernel.root.name.split("_")
+    final = CACHE / "packages" / f"{package}_{version}"
+    if not final.is_dir():
+        with new_folder(final) as made:
+            member = f"./usr/lib/debug/boot/vmlinux-{kernel.release}"
+            Archive(architecture, CACHE, say).extract(package, version, member, made / f"vmlinux-{kernel.release}")
+    return final / f"vmlinux-{kernel.release}"
+
+
+def _closure(archive: Archive, package: str, suite: str) -> dict[str, str]:
     """The package and the libraries it needs, each at the version that the suite has."""
     versions: dict[str, str] = {}
     waiting = [package]

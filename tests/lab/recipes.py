@@ -47,6 +47,9 @@ RECIPES = {
         Recipe("6.1-numa", "linux-image-amd64=6.1", memory=2048, nodes=4, processors=4),
         # hugetlb's vmemmap optimisation: fake heads, tails that share their page structures.
         Recipe("6.12-hvo", "linux-image-amd64=6.12", append="hugetlb_free_vmemmap=on", hugetlb=128),
+        # The oldest: what page[1] says of a compound page, flags that moved since.
+        Recipe("5.10", "linux-image-amd64=5.10", processor="qemu64"),
+        Recipe("arm64", "linux-image-arm64=6.12", architecture="arm64", processor="cortex-a72", crashkernel="256M"),
         # A running guest's memory as QEMU writes it.
         Recipe("6.1-live", "linux-image-amd64=6.1", memory=512, live=True),
         # For benchmarks: full of cache and anonymous memory; idle and large.
