@@ -21,8 +21,8 @@ from kdumpd.errors import VmcoreError
 from kdumpd.policy.model import Compression
 from kdumpd.vmcore.memory import Memory
 
-CHUNK_BYTES = 4 << 20  # of memory that a worker takes at once: 1024 pages of 4 KiB
-CHUNK_PAGES = 1024
+CHUNK_BYTES = 1 << 20  # of memory that a worker takes at once: 256 pages of 4 KiB
+CHUNK_PAGES = 256
 
 # What one worker allocates at most, for `estimate`: a run, its pieces where nothing compresses, the same joined, the
 # bitmap's window and its text, lists of a chunk, and zstd's context.
