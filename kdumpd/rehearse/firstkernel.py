@@ -21,10 +21,6 @@ from kdumpd.rehearse.initrd import Initrd
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.steps.build import CaptureTarget
 
-#: Where the crash kernel and its image lie in the guest.
-CRASH_KERNEL = "/crash/vmlinuz"
-CRASH_INITRD = "/crash/initrd"
-
 
 def build(kernel: Kernel, drivers: tuple[str, ...], orders: guest.Orders, capture_initrd: bytes) -> bytes:
     """The archive; `orders` without its modules, which are `drivers` and what they need in the order to load them."""
@@ -34,8 +30,8 @@ def build(kernel: Kernel, drivers: tuple[str, ...], orders: guest.Orders, captur
         interpreter.stage(closure.running()._replace(entry="kdumpd.rehearse.guest"), staging)
         _copy_tree(initrd, staging)
     initrd.program(Path(program.require("kexec", "kexec-tools")))
-    initrd.file(CRASH_KERNEL, kernel.vmlinuz.read_bytes())
-    initrd.file(CRASH_INITRD, capture_initrd)
+    initrd.file(guest.CRASH_KERNEL, kernel.vmlinuz.read_bytes())
+    initrd.file(guest.CRASH_INITRD, capture_initrd)
     index = ModuleIndex.read(kernel.modules)
     names = image_kernel.wanted(index, (CaptureTarget("", "ext4", "/", "/"),), drivers)
     chosen = image_kernel.choose(index, kernel.release, names, Path("/nonexistent"))

@@ -2,12 +2,13 @@
 
 Everything it is to do stands in /rehearsal.json (`Orders`); what it did goes to the console, one line a stage, as
 `kdumpd-guest: {json}`, where `rehearse.timeline` reads it. The crash kernel is loaded by the loader's own code. Carried
-in the guest's initrd with the modules it imports. May import `capture.kernel`, `loader`, `policy`, and of `rehearse`
-what needs the standard library alone.
+in the guest's initrd with the modules it imports. May import `capture.kernel`, `host`, `image`, `loader`,
+`policy`, and of `rehearse` what needs the standard library alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -18,10 +19,20 @@ from typing import Any, NamedTuple
 
 from kdumpd.capture import kernel
 from kdumpd.errors import KdumpdError
+from kdumpd.host import facts
+from kdumpd.image import archive, settings
+from kdumpd.loader import commandline, kexec
+from kdumpd.policy import memmap
+from kdumpd.policy.compiled import from_json
 from kdumpd.rehearse import numbers
 from kdumpd.rehearse.workload import Kind, Workload
+from kdumpd.steps.load import LoadCrashKernel
 
 ORDERS = "/rehearsal.json"
+OVERLAY = "etc/kdumpd/overlay.json"
+#: Where the crash kernel and its image lie in the guest.
+CRASH_KERNEL = "/crash/vmlinuz"
+CRASH_INITRD = "/crash/initrd"
 PREFIX = "kdumpd-guest: "
 # The kernel's function that an oops is made in: nothing but this program calls it (rehearse.oops).
 OOPS_FUNCTION = {"x86_64": "__x64_sys_sethostname", "aarch64": "__arm64_sys_sethostname"}
@@ -38,7 +49,11 @@ class GuestDisk(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """What this program is to do; `load` is pages by kind, `modules` are paths in the order to load them."""
+    """What this program is to do.
+
+    `load` is pages by kind, `modules` are paths in the order to load them; `policy`, `targets` and `overlay` are the
+    texts of the image's files of these names.
+    """
 
     nonce: str
     panic: str
@@ -47,6 +62,8 @@ class Orders(NamedTuple):
     scratch: str
     load: dict[str, int]
     policy: str
+    targets: str
+    overlay: str
     capture_words: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -178,21 +195,36 @@ def _symbol(name: str) -> int:
 
 
 def _load_crash_kernel(orders: Orders) -> dict[str, Any]:
-    import subprocess
+    """Loaded as `plan` and `loader` do it on a real machine, with this machine's facts."""
+    policy = from_json(orders.policy)
+    machine = facts.read()
+    if not machine.crash_ranges:
+        raise KdumpdError("the first kernel has no reservation: crashkernel= was refused; give the VM more memory")
+    hints = memmap.resolve(policy.memmap, machine.iomem, machine.crash_ranges, machine.machine)
+    if hints.hands_off:
+        _overlay_hands_off(orders, hints.hands_off)
+    wanted = policy.capture_kernel
+    wanted = dataclasses.replace(wanted, append=(*wanted.append, *orders.capture_words))
+    on = commandline.Machine(
+        machine.machine, machine.cpus, machine.boot_cpu, machine.reservation, machine.kernel.release
+    )
+    line = commandline.render(machine.command_line, wanted, on, hints.arguments)
+    step = LoadCrashKernel(Path(CRASH_KERNEL), Path(CRASH_INITRD), line, machine.kernel.release)
+    loaded = kexec.load(step)
+    how = f"kexec {loaded.call.value}" + (f" ({loaded.refusal})" if loaded.refusal else "")
+    return {"how": how, "command_line": line, "reservation": machine.reservation}
 
-    cmd = Path("/proc/cmdline").read_text().split()
-    words = [w for w in cmd if not w.startswith("crashkernel=")] + [
-        "irqpoll",
-        "nr_cpus=1",
-        "reset_devices",
-        "panic=10",
-        *orders.capture_words,
-    ]
-    argv = ["/sbin/kexec", "-p", "-s", "--initrd=/crash/initrd", "--command-line=" + " ".join(words), "/crash/vmlinuz"]
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if done.returncode:
-        raise KdumpdError(str(done))
-    return {"how": "kexec -s", "argv": argv}
+
+def _overlay_hands_off(orders: Orders, hands_off: tuple[tuple[int, int], ...]) -> None:
+    """A third initrd behind the other two: where memory is to be left alone is known only in this machine."""
+    targets = json.loads(orders.targets)
+    targets["hands_off"] = [list(extent) for extent in hands_off]
+    text = json.dumps(targets).encode()
+    listed = json.loads(orders.overlay)
+    listed["files"][f"/{settings.TARGETS}"] = len(text)
+    files = (archive.file(settings.TARGETS, text), archive.file(OVERLAY, json.dumps(listed).encode()))
+    with Path(CRASH_INITRD).open("ab") as initrd:
+        initrd.write(archive.pack(files))
 
 
 if __name__ == "__main__":

@@ -17,38 +17,42 @@ from kdumpd.errors import RehearsalError
 from kdumpd.host.modulefile import plain_bytes
 from kdumpd.host.modules import ModuleIndex
 from kdumpd.image import archive, kernel, settings
+from kdumpd.rehearse.guest import OVERLAY
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.scenario import OverlayFile
 from kdumpd.steps.build import CaptureTarget
 
-OVERLAY = "etc/kdumpd/overlay.json"
 ALIGNMENT = 512
 
 
-def build(
+def files(
     image: Path,
     machine: Kernel,
     drivers: tuple[str, ...],
     targets: Iterable[CaptureTarget],
     hostname: str,
     extra: tuple[OverlayFile, ...] = (),
-) -> bytes:
-    """The archive to put behind `image`, aligned; `extra` files come last and replace what is of the same path."""
+) -> dict[str, bytes]:
+    """The files to lay over `image`, by path; `extra` files come last and replace what is of the same path."""
     carried = {entry.name: entry for entry in _entries(image)}
     index = ModuleIndex.read(machine.modules)
-    files = {
+    modules = {
         inside: plain_bytes(source)
         for source, inside in kernel.choose(index, machine.release, drivers, Path("/nonexistent")).modules
     }
-    brought = {path: data for path, data in files.items() if path not in carried}
-    order = [f"/{path}" for path in files]
+    brought = {path: data for path, data in modules.items() if path not in carried}
+    order = [f"/{path}" for path in modules]
     order += [path for path in _modules(carried) if path not in order]
     brought[settings.MODULES] = settings.modules_json(order).encode()
     brought[settings.TARGETS] = settings.targets_json(targets, hostname, ()).encode()
-    modes = {file.path.lstrip("/"): file.mode for file in extra}
     brought.update({file.path.lstrip("/"): file.content for file in extra})
     brought.setdefault(OVERLAY, listing(brought))
-    return aligned(archive.pack(archive.file(path, data, modes.get(path, 0o644)) for path, data in brought.items()))
+    return brought
+
+
+def pack(files: dict[str, bytes]) -> bytes:
+    """The archive of these files, aligned."""
+    return aligned(archive.pack(archive.file(path, data) for path, data in files.items()))
 
 
 def listing(files: dict[str, bytes]) -> bytes:

@@ -267,8 +267,8 @@ class Archive:
         settings = {
             "APT::Architecture": self.architecture,
             "APT::Sandbox::User": "root",  # the cache lies in a home folder that apt's own user may not enter
+            "Acquire::GzipIndexes": "true",
             # Container images turn these off; without them every call of apt-cache parses the lists anew, for seconds.
-            "Acquire::GzipIndexes": "false",
             "Dir::Cache::pkgcache": "pkgcache.bin",
             "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
             "Acquire::Languages": "none",

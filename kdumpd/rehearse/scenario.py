@@ -45,7 +45,6 @@ class OverlayFile:
 
     path: str
     content: bytes
-    mode: int = 0o644
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from kdumpd.errors import HostError, RehearsalError
 from kdumpd.host import program
 from kdumpd.image import build as image_build
-from kdumpd.image import manifest
+from kdumpd.image import manifest, settings
 from kdumpd.policy.compiled import to_json
 from kdumpd.policy.model import Boot
 from kdumpd.rehearse import disks, firstkernel, machine, overlay
-from kdumpd.rehearse.guest import GuestDisk, Orders
+from kdumpd.rehearse.guest import OVERLAY, GuestDisk, Orders
 from kdumpd.rehearse.judge import Evidence, judge
 from kdumpd.rehearse.numbers import Numbers
 from kdumpd.rehearse.outcome import Guest, Image, Outcome, Saved
@@ -163,7 +163,7 @@ class _Session:
 
     def _machine(self, image: Image, vm_disks: tuple[_VmDisk, ...], scratch: Path) -> Machine:
         scenario = self._scenario
-        second = overlay.build(
+        second = overlay.files(
             image.path, scenario.kernel, VM_DRIVERS, self._targets(vm_disks), HOSTNAME, scenario.overlay
         )
         writable = [disk for disk in vm_disks if disk.disk.attached and not disk.disk.read_only]
@@ -179,11 +179,15 @@ class _Session:
             scratch=f"/dev/vd{chr(ord('a') + len(writable))}",
             load={str(kind): pages for kind, pages in amounts(scenario.memory).items()},
             policy=to_json(scenario.policy),
+            targets=second[settings.TARGETS].decode(errors="replace"),
+            overlay=second[OVERLAY].decode(errors="replace"),
             capture_words=scenario.capture_words,
         )
         initrd = self._folder / "first.initrd"
         initrd.write_bytes(
-            firstkernel.build(scenario.kernel, VM_DRIVERS, orders, overlay.aligned(image.path.read_bytes()) + second)
+            firstkernel.build(
+                scenario.kernel, VM_DRIVERS, orders, overlay.aligned(image.path.read_bytes()) + overlay.pack(second)
+            )
         )
         extra = [] if not scenario.keep_memory else ["-no-shutdown"]
         for number, disk in enumerate(read_only):
