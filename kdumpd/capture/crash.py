@@ -18,6 +18,7 @@ from kdumpd.vmcore.vmcore import Vmcore
 TAIL = 40  # lines of the log that go to the console where no target takes it
 _LONGEST = 200  # bytes of each
 _BUFFER = 64 << 10  # bytes written at once
+_NO_NAME = b"(none)"  # include/linux/uts.h, UTS_NODENAME: a host that was never given a name
 
 INCOMPLETE = ".incomplete"
 
@@ -31,7 +32,7 @@ def identify(path: str) -> Result:
         except VmcoreError:
             return known
         return known | {
-            "host": name.nodename.decode("utf-8", "replace"),
+            "host": "" if name.nodename == _NO_NAME else name.nodename.decode("utf-8", "replace"),
             "machine": name.machine.decode("utf-8", "replace"),
         }
 
