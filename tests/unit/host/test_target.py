@@ -1,0 +1,105 @@
+"""A target on a machine: its device by UUID, its file system, the drivers down to the root of the device tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdumpd.errors import HostError
+from kdumpd.host.target import locate
+from tests.unit.host.machine import FakeMachine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> FakeMachine:
+    return FakeMachine(tmp_path)
+
+
+def test_a_partition_is_reached_by_its_disks_drivers_nearest_first(machine: FakeMachine) -> None:
+    found = locate("/var/crash", machine.places)
+    assert (found.node, found.fstype, found.directory) == ("/dev/sda1", "ext4", "/var/crash")
+    assert found.device.drivers == ("sd_mod", "ahci")
+    assert found.device.assembled == ()
+
+
+def test_a_driver_that_is_built_in_is_named_by_what_it_drives(machine: FakeMachine) -> None:
+    path = machine.device("pci0000:00/0000:00:05.0/virtio1/block/vda", "254:0")
+    machine.driver("pci0000:00/0000:00:05.0/virtio1", "virtio_blk", modalias="virtio:d00000002v00001AF4")
+    machine.mounts("27 1 254:0 / / rw - ext4 /dev/vda rw")
+    assert path.endswith("vda")
+    assert locate("/", machine.places).device.drivers == ("virtio:d00000002v00001AF4",)
+
+
+def test_the_uuid_is_what_udev_read(machine: FakeMachine) -> None:
+    assert locate("/", machine.places).uuid is None
+    machine.write("run/udev/data/b8:1", "S:disk\nE:ID_FS_UUID=1234-abcd\n")
+    assert locate("/", machine.places).uuid == "1234-abcd"
+
+
+def test_without_udevs_database_the_uuid_is_that_of_its_link(machine: FakeMachine) -> None:
+    machine.write("dev/sda1", "")
+    machine.link("dev/disk/by-uuid/feed-beef", "dev/sda1")
+    assert locate("/", machine.places).uuid == "feed-beef"
+
+
+def test_a_logical_volume_on_an_encrypted_disk_needs_dracut_and_the_disks_drivers(machine: FakeMachine) -> None:
+    machine.device("virtual/block/dm-0", "253:0")
+    machine.write("sys/devices/virtual/block/dm-0/dm/uuid", "CRYPT-LUKS2-x\n")
+    machine.link("sys/devices/virtual/block/dm-0/slaves/sda1", f"sys/devices/{machine.partition}")
+    machine.device("virtual/block/dm-1", "253:1")
+    machine.write("sys/devices/virtual/block/dm-1/dm/uuid", "LVM-abc\n")
+    machine.link("sys/devices/virtual/block/dm-1/slaves/dm-0", "sys/devices/virtual/block/dm-0")
+    machine.mounts("27 1 253:1 / / rw - xfs /dev/mapper/vg-root rw")
+    device = locate("/", machine.places).device
+    assert device.assembled == ("LVM", "encryption")
+    assert device.dracut_modules == ("dm", "lvm", "crypt")
+    assert device.drivers == ("sd_mod", "ahci")
+
+
+def test_a_raid_needs_its_own_module(machine: FakeMachine) -> None:
+    machine.device("virtual/block/md0", "9:0")
+    (machine.base / "sys/devices/virtual/block/md0/md").mkdir()
+    machine.link("sys/devices/virtual/block/md0/slaves/sda1", f"sys/devices/{machine.partition}")
+    machine.mounts("27 1 9:0 / / rw - ext4 /dev/md0 rw")
+    assert locate("/", machine.places).device.dracut_modules == ("mdraid",)
+
+
+def test_a_loop_device_and_a_disk_in_memory_are_refused(machine: FakeMachine) -> None:
+    machine.device("virtual/block/loop0", "7:0")
+    (machine.base / "sys/devices/virtual/block/loop0/loop").mkdir()
+    machine.mounts("27 1 7:0 / / rw - ext4 /dev/loop0 rw")
+    with pytest.raises(HostError, match="loop device loop0, a file"):
+        locate("/", machine.places)
+    machine.device("virtual/block/zram0", "252:0")
+    machine.mounts("27 1 252:0 / / rw - ext4 /dev/zram0 rw")
+    with pytest.raises(HostError, match="zram0, which is memory"):
+        locate("/", machine.places)
+
+
+def test_an_overlay_is_refused_in_the_targets_name(machine: FakeMachine) -> None:
+    machine.mounts("27 1 0:50 / / rw - overlay overlay rw,lowerdir=/a")
+    with pytest.raises(HostError, match=r"target /var/crash: lies on overlay \(/\)"):
+        locate("/var/crash", machine.places)
+
+
+def test_btrfs_is_found_by_the_disk_it_was_mounted_from_and_mounted_from_its_top(machine: FakeMachine) -> None:
+    machine.mounts("27 1 0:33 /@rootfs / rw - btrfs /dev/sda1 rw,subvolid=256,subvol=/@rootfs")
+    found = locate("/var/crash", machine.places)
+    assert (found.directory, found.options) == ("/@rootfs/var/crash", "subvolid=5")
+    assert found.device.drivers == ("sd_mod", "ahci")
+
+
+def test_btrfs_of_two_disks_is_refused(machine: FakeMachine) -> None:
+    machine.mounts("27 1 0:33 / / rw - btrfs /dev/sda1 rw")
+    for name in ("sda1", "sdb1"):
+        machine.write(f"sys/fs/btrfs/uuid-1/devices/{name}", "")
+    with pytest.raises(HostError, match="btrfs of 2 devices"):
+        locate("/var/crash", machine.places)
+
+
+def test_a_symbolic_link_is_followed_to_where_it_really_lies(machine: FakeMachine, tmp_path: Path) -> None:
+    (tmp_path / "root/srv").mkdir(parents=True)
+    (tmp_path / "root/crash").symlink_to("srv/dumps")
+    found = locate("/crash", machine.places, tmp_path / "root")
+    assert found.directory == f"{tmp_path}/root/srv/dumps"
