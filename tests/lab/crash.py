@@ -35,6 +35,7 @@ HEAD_PAGES = 32
 PAGE = 4096
 MODULES = ("virtio_pci", "virtio_blk", "virtio_balloon", "ext4")
 SOFT_MODULES = ("crc32c_generic",)  # ext4 asks the crypto layer for it by another name, where it is a module
+LIVE_MODULES = ("qemu_fw_cfg",)  # tells QEMU where VMCOREINFO is
 CAPTURE_MODULES = ("virtio_pci", "virtio_blk")
 BOOT_SECONDS = 240  # a guest on a busy machine without KVM
 PT_LOAD = 1
@@ -141,12 +142,11 @@ def _make(recipe: Recipe, kernel: Kernel, folder: Path) -> None:
         finally:
             text = "".join(f"{line.seconds:8.3f} {line.text}\n" for line in console)
             (folder / "console.log").write_text(text)
-            failed = scratch.parent / f"kdumpd-lab-{recipe.name}.log"
-            failed.write_text(text)
+            (CACHE / "vmcores" / f"{recipe.name}.console.log").write_text(text)  # stays when this fails
         texts = [line.text for line in console]
         problems = [text for text in texts if text.startswith("LAB: FAILED")]
         if problems:
-            raise RuntimeError(f"{recipe.name}: {problems}; console in {failed}")
+            raise RuntimeError(f"{recipe.name}: {problems}; see {CACHE}/vmcores/{recipe.name}.console.log")
         if not recipe.live:
             compose(head_of(texts), folder / "vmcore", memory)
         if recipe.whole:
@@ -195,7 +195,8 @@ def _first_initrd(recipe: Recipe, kernel: Kernel) -> bytes:
     first.file("/recipe", _variables(recipe))
     first.file("/capture.img", capture.to_bytes())
     first.copy(kernel.vmlinuz, "/vmlinuz")
-    first.module_tree(kernel, [*(name for name in SOFT_MODULES if has_module(kernel, name)), *MODULES])
+    soft = [name for name in SOFT_MODULES if has_module(kernel, name)]
+    first.module_tree(kernel, [*soft, *MODULES, *(LIVE_MODULES if recipe.live else ())])
     _add_kexec(first, recipe.architecture)
     return first.to_bytes()
 
