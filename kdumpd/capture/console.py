@@ -114,14 +114,15 @@ def kernel_log_writer() -> Callable[[bytes], None]:
     _set("/proc/sys/kernel/printk_devkmsg", "on")  # no rate limit: by default 10 lines in 5 seconds
     _raise_console_level()
     try:
-        kmsg = os.open("/dev/kmsg", os.O_WRONLY | os.O_CLOEXEC)
+        descriptor, mark = os.open("/dev/kmsg", os.O_WRONLY | os.O_CLOEXEC), _NOTICE
     except OSError:
-        return lambda line: _write_all(2, line + b"\n")
-    return lambda line: _write_all(kmsg, _NOTICE + line)
+        descriptor, mark = 2, b""
+    # Without an end of line the kernel waits for more of the record, and prints it only before the next one.
+    return lambda line: _write_whole(descriptor, mark + line + b"\n")
 
 
-def _write_all(descriptor: int, line: bytes) -> None:
-    os.write(descriptor, line)
+def _write_whole(descriptor: int, record: bytes) -> None:
+    os.write(descriptor, record)
 
 
 def _raise_console_level() -> None:
