@@ -225,7 +225,5 @@ def _variables(recipe: Recipe) -> str:
 
 
 def _busybox(architecture: str) -> Path:
-    archive = Archive(architecture)
-    version = archive.choose("busybox-static").version
-    folder = archive.fetch({"busybox-static": version}, f"busybox-static_{version}_{architecture}")
+    _, folder = peers.with_libraries(Archive(architecture), "busybox-static", peers.DEBIAN_13)
     return next(path for path in (folder / "bin/busybox", folder / "usr/bin/busybox") if path.is_file())

@@ -25,8 +25,10 @@ class Program(NamedTuple):
     argv: tuple[str, ...]
     version: str
 
-    def run(self, *arguments: str | Path, within: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The program's result; CalledProcessError when it fails and `check` is set."""
+    def run(
+        self, *arguments: str | Path, within: float = 300, check: bool = True, said: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """The program's result, `said` on its standard input; CalledProcessError when it fails and `check` is set."""
         command = [*self.argv, *(str(argument) for argument in arguments)]
         return subprocess.run(
             command,
@@ -35,7 +37,7 @@ class Program(NamedTuple):
             errors="replace",
             timeout=within,
             check=check,
-            stdin=subprocess.DEVNULL,
+            input=said,
         )
 
 
@@ -49,6 +51,13 @@ def crash(suite: str = NEWEST, say: Say = lambda line: None) -> Program:
     return program("crash", suite, say)
 
 
+def ask_crash(vmlinux: Path, dump: Path, *commands: str, suite: str = NEWEST) -> str:
+    """What the crash utility prints, errors and warnings too, when it opens the dump and is given these commands."""
+    said = "".join(f"{command}\n" for command in (*commands, "exit"))
+    done = crash(suite).run("-s", vmlinux, dump, said=said, check=False)
+    return done.stdout + done.stderr
+
+
 def program(package: str, suite: str, say: Say = lambda line: None) -> Program:
     """A package's program of its own name, with the libraries of its suite, in `~/.cache/kdumpd/packages`."""
     archive = Archive("amd64", CACHE, say)
@@ -57,15 +66,18 @@ def program(package: str, suite: str, say: Say = lambda line: None) -> Program:
     loader = next(path for path in (library / LOADER for library in libraries) if path.exists())
     binary = next(path for path in (folder / "usr/bin" / package, folder / "usr/sbin" / package) if path.is_file())
     argv = (str(loader), "--library-path", ":".join(str(path) for path in libraries if path.is_dir()), str(binary))
-    return Program(argv, version.rpartition(":")[2].partition("-")[0])
+    return Program(argv, version.partition("-")[0])
 
 
 def with_libraries(archive: Archive, package: str, suite: str) -> tuple[str, Path]:
-    """The package's version in the suite, and a folder with it and the libraries it needs."""
+    """The package's version in the suite, and a folder with it and the libraries it needs; what was fetched stays."""
+    place = archive.cache / "packages"
+    ending = f"_{suite}_{archive.architecture}"
+    for folder in sorted(place.glob(f"{package}_*{ending}")):
+        return folder.name.removeprefix(f"{package}_").removesuffix(ending), folder
     versions = _closure(archive, package, suite)
-    version = versions[package]
-    name = f"{package}_{version}_{suite}_{archive.architecture}".replace(":", "_")
-    return version, archive.fetch(versions, name)
+    version = versions[package].partition(":")[2] or versions[package]
+    return version, archive.fetch(versions, f"{package}_{version}{ending}")
 
 
 def debug_vmlinux(kernel: Kernel, say: Say = lambda line: None) -> Path:
