@@ -46,7 +46,10 @@ class Segment(NamedTuple):
 
 
 class ElfCore(NamedTuple):
-    """What the headers say: segments in file order, all PT_NOTEs in one piece, and where VMCOREINFO lies in that."""
+    """What the headers say: segments in file order, all PT_NOTEs in one piece, and where VMCOREINFO lies in that.
+
+    `vmcoreinfo` is (offset, size) of the descriptor in `notes`; the size is 0 when there is no such note.
+    """
 
     machine: int
     segments: tuple[Segment, ...]
@@ -103,8 +106,6 @@ def parse(fd: int, name: str) -> ElfCore:
 
     notes = b"".join(pieces)
     vmcoreinfo, prstatus_count = _survey(pieces, name)
-    if vmcoreinfo is None:
-        raise VmcoreError(f"{name}: no VMCOREINFO note; a dump by QEMU has one when started with -device vmcoreinfo")
     return ElfCore(machine, tuple(segments), notes, vmcoreinfo, prstatus_count, file.size)
 
 
@@ -152,12 +153,19 @@ def _check(segment: Segment, what: str, file_size: int) -> None:
         )
 
 
-def _survey(pieces: list[bytes], name: str) -> tuple[tuple[int, int] | None, int]:
+def with_note(core: ElfCore, content: bytes) -> ElfCore:
+    """Return `core` with a VMCOREINFO note, found elsewhere, behind its own notes."""
+    pieces = [core.notes.ljust(len(core.notes) + 3 & ~3, b"\0"), content]
+    vmcoreinfo, _ = _survey(pieces, "VMCOREINFO in memory")
+    return core._replace(notes=b"".join(pieces), vmcoreinfo=vmcoreinfo)
+
+
+def _survey(pieces: list[bytes], name: str) -> tuple[tuple[int, int], int]:
     """Return where VMCOREINFO's descriptor lies in the joined pieces (offset, size), and how many PRSTATUS notes are.
 
     The order of notes means nothing. An empty header ends a segment, as in the kernel's own merge (fs/proc/vmcore.c).
     """
-    vmcoreinfo: tuple[int, int] | None = None
+    vmcoreinfo = (0, 0)
     prstatus_count = 0
     start = 0
     for piece in pieces:
@@ -174,7 +182,7 @@ def _survey(pieces: list[bytes], name: str) -> tuple[tuple[int, int] | None, int
                     f"more than the {len(piece) - name_start} that are there: damaged notes"
                 )
             owner = piece[name_start : name_start + min(name_size, 16)].rstrip(b"\0")
-            if owner == b"VMCOREINFO" and vmcoreinfo is None:
+            if owner == b"VMCOREINFO" and not vmcoreinfo[1]:
                 vmcoreinfo = (start + descriptor, size)
             elif owner == b"CORE" and kind == _NT_PRSTATUS:
                 prstatus_count += 1

@@ -13,9 +13,10 @@ from typing import NamedTuple, Self
 
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.architecture import physical_bits
-from kdumpd.vmcore.elf import ElfCore, parse
+from kdumpd.vmcore.elf import ElfCore, parse, with_note
 from kdumpd.vmcore.mem_map import MemMapRun, mem_map
 from kdumpd.vmcore.memory import Memory
+from kdumpd.vmcore.note_search import notes_in_memory
 from kdumpd.vmcore.paging import page_tables
 from kdumpd.vmcore.printk import messages
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
@@ -47,17 +48,11 @@ class Vmcore:
         self.name = name
         self._fd = fd
         try:
-            self.elf: ElfCore = parse(fd, name)
-            start, size = self.elf.vmcoreinfo
-            self.info = VmcoreInfo(self.elf.notes[start : start + size], name)
-            self.page_size = self.info.page_size
-            self.memory = Memory(fd, self.elf, name, self.page_size)
-            self.tables = page_tables(self.elf.machine, self.info, self.memory.read)
-            end, bits = self.memory.ranges[-1].end, physical_bits(self.elf.machine, self.info)
-            if end > 1 << bits:
-                raise VmcoreError(
-                    f"{name}: memory up to {end:#x}, but the kernel knows {bits} bits of address: damaged"
-                )
+            elf = parse(fd, name)
+            if elf.vmcoreinfo[1]:
+                self._believe(elf)
+            else:
+                self._search_note(elf)
         except BaseException:
             os.close(fd)
             raise
@@ -79,6 +74,34 @@ class Vmcore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _believe(self, elf: ElfCore) -> None:
+        """Take the VMCOREINFO in the notes of `elf` for true."""
+        start, size = elf.vmcoreinfo
+        self.elf = elf
+        self.info = VmcoreInfo(elf.notes[start : start + size], self.name)
+        self.page_size = self.info.page_size
+        self.memory = Memory(self._fd, elf, self.name, self.page_size)
+        self.tables = page_tables(elf.machine, self.info, self.memory.read)
+        end, bits = self.memory.ranges[-1].end, physical_bits(elf.machine, self.info)
+        if end > 1 << bits:
+            raise VmcoreError(
+                f"{self.name}: memory up to {end:#x}, but the kernel knows {bits} bits of address: damaged"
+            )
+
+    def _search_note(self, elf: ElfCore) -> None:
+        """Believe the note in memory that leads to the kernel it names: `init_uts_ns` has to say the same release."""
+        for note in notes_in_memory(Memory(self._fd, elf, self.name)):
+            try:
+                self._believe(with_note(elf, note))
+                if self.info.release and self.uname.release == self.info.release.encode():
+                    return
+            except VmcoreError:
+                continue  # another kernel's, or chance
+        raise VmcoreError(
+            f"{self.name}: no VMCOREINFO, neither as a note nor in memory; QEMU adds the note when it runs with "
+            "-device vmcoreinfo and the guest has loaded qemu_fw_cfg"
+        )
 
     @property
     def machine(self) -> int:

@@ -150,7 +150,8 @@ def test_any_note_is_passed_over_or_refused(descriptor: bytes, padding: int, kin
     try:
         os.pwrite(fd, elf_header(62, 2) + headers + bytes(notes), 0)
         core = parse(fd, "vmcore")
-        assert core.notes[core.vmcoreinfo[0] : sum(core.vmcoreinfo)] == b"PAGESIZE=4096\n"
+        found = core.notes[core.vmcoreinfo[0] : sum(core.vmcoreinfo)]
+        assert found in (b"PAGESIZE=4096\n", b"")  # a lie may swallow the note that follows
     except VmcoreError as error:
         _one_line(error)
     finally:

@@ -11,7 +11,8 @@ from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.elf import X86_64
 from kdumpd.vmcore.vmcore import Vmcore
 from tests.builders.printk import Record, put_log
-from tests.builders.vmcore import DIRECT, MIB, STRUCTURES, VmcoreBuilder
+from tests.builders.vmcore import DIRECT, MIB, STRUCTURES, VmcoreBuilder, note
+from tests.builders.vmcoreinfo import text
 
 
 def test_a_vmcore_says_what_crashed_and_when(tmp_path: Path) -> None:
@@ -73,6 +74,35 @@ def test_memory_is_read_by_the_program_headers_when_the_page_tables_are_gone(tmp
         assert core.read_virtual(DIRECT + STRUCTURES, 11) == b"still there"
         with pytest.raises(VmcoreError, match="not mapped"):
             core.read_virtual(0xFFFFC90000000000, 8)
+
+
+class _WithoutNote(VmcoreBuilder):
+    """As QEMU writes a vmcore of a guest that did not tell it where the note is."""
+
+    def notes(self) -> bytes:
+        return note(b"CORE", 1, bytes(336)) + note(b"QEMU", 0, bytes(433))
+
+
+def test_a_note_that_is_missing_is_found_in_memory(tmp_path: Path) -> None:
+    builder = _WithoutNote()
+    put_log(builder, [Record(b"still there")])
+    builder.write(STRUCTURES + 5 * MIB, note(b"VMCOREINFO", 0, text(builder.info)))
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        start, size = core.elf.vmcoreinfo
+        assert core.elf.notes[start : start + size] == text(builder.info)
+        assert core.elf.prstatus_count == 1
+        assert list(core.dmesg()) == [b"[    0.000000] still there\n"]
+
+
+def test_the_note_of_a_kernel_that_ran_before_is_not_believed(tmp_path: Path) -> None:
+    builder = _WithoutNote()
+    before = {**builder.info, "OSRELEASE": "5.10.0-1-amd64"}
+    builder.write(STRUCTURES + 4 * MIB, note(b"VMCOREINFO", 0, text(before)))
+    builder.write(STRUCTURES + 5 * MIB, note(b"VMCOREINFO", 0, text({**before, "PAGESIZE": "none"})))
+    builder.write(STRUCTURES + 6 * MIB + 8, note(b"VMCOREINFO", 0, text(builder.info)))  # a copy, not the kernel's own
+    builder.write(STRUCTURES + 7 * MIB, note(b"VMCOREINFO", 0, text(builder.info)))
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        assert core.info.release == "6.1.0-50-amd64"
 
 
 def test_a_vmcore_that_cannot_be_opened_leaves_no_descriptor_open(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""VMCOREINFO looked for in the crashed kernel's memory, for vmcores that came without the note.
+
+QEMU's `dump-guest-memory` has it only where the guest loaded qemu_fw_cfg; every kernel keeps the whole note at the
+start of a page of its own (kernel/vmcore_info.c, vmcoreinfo_note). Called by `vmcore.vmcore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+
+from kdumpd.vmcore.memory import WINDOW, Memory
+
+_HEADER = Struct("<III12s")  # Elf64_Nhdr and the name, padded
+_NAME = b"VMCOREINFO\0\0"
+_NAME_OFFSET = 12
+_ALIGNMENT = 4096
+_MOST_BYTES = 64 << 10  # of the note: a kernel's page at most
+_MOST_MEMORY = 64 << 30  # bytes searched: minutes
+
+
+def notes_in_memory(memory: Memory) -> Iterator[bytes]:
+    """Yield every whole note in memory that looks like the kernel's, lowest address first.
+
+    A kernel that ran before may have left its own: the caller has to check which is true.
+    """
+    searched = 0
+    for start, end in memory.ranges:
+        for at in range(start & -WINDOW, end, WINDOW):
+            first, last = max(at, start), min(at + WINDOW, end)
+            if searched > _MOST_MEMORY:
+                return
+            searched += last - first
+            yield from _in_window(memory, first, memory.view(first, last - first))
+
+
+def _in_window(memory: Memory, first: int, window: bytes) -> Iterator[bytes]:
+    place = window.find(_NAME)
+    while place >= 0:
+        physical = first + place - _NAME_OFFSET
+        if physical % _ALIGNMENT == 0 and place >= _NAME_OFFSET:
+            name_size, size, kind, _ = _HEADER.unpack_from(window, place - _NAME_OFFSET)
+            length = _HEADER.size + (size + 3 & ~3)
+            if name_size == len(_NAME) - 1 and kind == 0 and 0 < size <= _MOST_BYTES:
+                covered = list(memory.covered(physical, physical + length))
+                if covered and covered[0] == (physical, physical + length):
+                    yield memory.read(physical, length)
+        place = window.find(_NAME, place + 1)

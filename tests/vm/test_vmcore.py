@@ -1,0 +1,132 @@
+"""Real crashes, read as makedumpfile, pyelftools and drgn read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from subprocess import run
+
+import drgn
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
+
+from kdumpd.cli.main import main
+from kdumpd.vmcore.mem_map import physical_ranges
+from kdumpd.vmcore.vmcore import Vmcore
+from tests.lab.peers import Program
+from tests.vm.conftest import CrashOf
+
+CRASHES = ["6.1", "6.1-nokaslr", "6.1-high", "6.1-numa", "6.12", "6.12-hvo", "newest"]
+
+
+@pytest.fixture(params=CRASHES)
+def vmcore(request: pytest.FixtureRequest, crash_of: CrashOf) -> str:
+    return str(crash_of(request.param).vmcore)
+
+
+def test_headers_and_notes_are_what_pyelftools_reads(vmcore: str) -> None:
+    with Path(vmcore).open("rb") as file, Vmcore.open(vmcore) as core:
+        theirs = ELFFile(file)
+        loads = [segment for segment in theirs.iter_segments() if segment["p_type"] == "PT_LOAD"]
+        notes = [n for s in theirs.iter_segments() if isinstance(s, NoteSegment) for n in s.iter_notes()]
+        assert [tuple(segment) for segment in core.elf.segments] == [
+            (s["p_paddr"], s["p_vaddr"], s["p_memsz"], s["p_filesz"], s["p_offset"]) for s in loads
+        ]
+        assert core.elf.prstatus_count == sum(n["n_type"] == "NT_PRSTATUS" for n in notes)
+        (vmcoreinfo,) = [n["n_descdata"] for n in notes if n["n_name"] == "VMCOREINFO"]
+        start, size = core.elf.vmcoreinfo
+        assert core.elf.notes[start : start + size] == vmcoreinfo
+
+
+def test_dmesg_is_makedumpfiles_byte_for_byte(
+    vmcore: str,
+    makedumpfile: Program,
+    makedumpfile_13: Program,
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    assert main(["dmesg", vmcore]) == 0
+    ours = capfdbinary.readouterr().out
+    assert b"Kernel panic - not syncing" in ours
+    for peer in (makedumpfile, makedumpfile_13):
+        theirs = tmp_path / peer.version
+        peer.run("--dump-dmesg", vmcore, theirs)
+        assert ours == theirs.read_bytes()
+
+
+def test_dmesg_without_callers_is_that_of_makedumpfile_before_1_7_5(vmcore: str, tmp_path: Path) -> None:
+    version = run(["makedumpfile", "-v"], capture_output=True, text=True, check=True).stdout.split()[2]
+    theirs = tmp_path / "theirs"
+    run(["makedumpfile", "--dump-dmesg", vmcore, str(theirs)], capture_output=True, check=True)
+    with Vmcore.open(vmcore) as core:
+        callers = tuple(map(int, version.split("."))) >= (1, 7, 5)
+        assert b"".join(core.dmesg(callers=callers)) == theirs.read_bytes()
+
+
+def test_every_structure_is_where_the_page_tables_say(vmcore: str) -> None:
+    """The runs, made leaf by leaf and joined, against each page of vmemmap translated on its own."""
+    with Vmcore.open(vmcore) as core:
+        per_page = 4096 // 64
+        virtual = _vmemmap(core)
+        covered = 0
+        following = 0
+        for mem_run in core.mem_map():
+            assert mem_run.first_pfn >= following
+            following = mem_run.first_pfn + mem_run.pages
+            covered += mem_run.pages
+            for pfn in range(mem_run.first_pfn, following, per_page):
+                at = mem_run.physical + (pfn - mem_run.first_pfn) * 64
+                assert core.tables.translate(virtual + pfn * 64) == at
+        for start, end in core.memory.ranges:
+            assert covered >= (end - start) // 4096
+        assert following == core.max_pfn
+
+
+def test_structures_and_memory_are_what_drgn_reads(vmcore: str) -> None:
+    program = drgn.Program()
+    program.set_core_dump(vmcore)
+    generator = Random(1)
+    with Vmcore.open(vmcore) as core:
+        virtual = _vmemmap(core)
+        runs = list(core.mem_map())
+        for _ in range(300):
+            mem_run = generator.choice(runs)
+            index = generator.randrange(mem_run.pages)
+            ours = core.memory.view(mem_run.physical + index * 64, 64)
+            assert ours == program.read(virtual + (mem_run.first_pfn + index) * 64, 64)
+            part = generator.choice(core.memory.ranges)
+            start = generator.randrange(part.start, part.end - 8192)
+            size = generator.randrange(1, 8192)
+            assert core.memory.read(start, size) == program.read(start, size, physical=True)
+            assert core.memory.view(start, size) == program.read(start, size, physical=True)
+
+
+def test_uname_and_free_pages_are_the_kernels(crash_of: CrashOf) -> None:
+    crash = crash_of("6.1-numa")
+    with Vmcore.open(str(crash.vmcore)) as core:
+        assert core.uname.release.decode() == crash.kernel.release
+        assert core.uname.machine == b"x86_64"
+        free = core.free_pages()
+        assert free is not None
+        assert 0.5 < free / sum((end - start) // 4096 for start, end in core.memory.ranges) < 1
+
+
+def test_mem_map_of_the_newest_kernel_is_laid_out_downwards(crash_of: CrashOf) -> None:
+    with Vmcore.open(str(crash_of("newest").vmcore)) as core:
+        runs = list(core.mem_map())
+        assert len(runs) > len(list(physical_ranges(runs, 64)))
+
+
+def test_a_vmcore_that_qemu_wrote_is_read_alike(crash_of: CrashOf) -> None:
+    with Vmcore.open(str(crash_of("6.1-live").vmcore)) as core:
+        assert core.crash_time is None
+        assert sum(mem_run.pages for mem_run in core.mem_map()) >= 512 * 256 * 0.9
+        assert b"Linux version" in next(core.dmesg())
+
+
+def _vmemmap(core: Vmcore) -> int:
+    """Where vmemmap starts: the first section's address with the flags taken off, as section 0's pfn is 0."""
+    info = core.info
+    table = int.from_bytes(core.read_virtual(info.need(info.symbol("mem_section"), "SYMBOL(mem_section)"), 8), "little")
+    return int.from_bytes(core.read_virtual(table, 8), "little") & ~0xFF
