@@ -72,12 +72,12 @@ def reason(complaint: str) -> str:
     return complaint or "it gave no reason"
 
 
-def load(step: LoadCrashKernel, sys: Path = Path("/sys")) -> Loaded:
+def load(step: LoadCrashKernel, kexec: str | None = None, sys: Path = Path("/sys")) -> Loaded:
     """The crash kernel is loaded, which the kernel itself confirms; a kernel that was loaded before is replaced.
 
-    Raises LoadError with both system calls' refusals.
+    `kexec` is the program's path when it is not the installed one. Raises LoadError with both system calls' refusals.
     """
-    kexec = program.require("kexec", "kexec-tools")
+    kexec = kexec or program.require("kexec", "kexec-tools")
     refusals: list[str] = []
     for call in Call:
         outcome = program.run(load_arguments(kexec, step, call))

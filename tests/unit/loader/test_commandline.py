@@ -1,0 +1,98 @@
+"""The capture kernel's command line, made from the running kernel's."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdumpd.errors import LoadError
+from kdumpd.loader.commandline import Machine, processors, render, words
+from kdumpd.policy.model import Boot, CaptureKernel
+
+RUNNING = (
+    "BOOT_IMAGE=/boot/vmlinuz-6.1 root=UUID=1 ro quiet console=tty0 console=ttyS0,115200n8 crashkernel=192M "
+    "hugepages=64 panic_on_warn=1 sysctl.kernel.softlockup_panic=1 nvme_core.io_timeout=60 numa=on rd.lvm.lv=vg/root "
+    "log-buf-len=16M"
+)
+MACHINE = Machine("x86_64", cpus=8, boot_cpu=0, reservation=192 << 20, release="6.1.0-50-amd64")
+PLAIN = CaptureKernel(Boot.AUTO, None, (), ())
+
+X86_64 = (
+    "console=tty0 console=ttyS0,115200n8 nvme_core.io_timeout=60 irqpoll cgroup_disable=memory mce=off numa=off "
+    "udev.children-max=2 acpi_no_memhotplug transparent_hugepage=never nokaslr hest_disable pcie_ports=compat "
+    "nr_cpus=1 reset_devices panic=10 novmcoredd hugetlb_cma=0 kfence.sample_interval=0 initramfs_options=size=90% cma=0"
+)
+
+
+def kernel(append: tuple[str, ...] = (), remove: tuple[str, ...] = (), cpus: int | None = None) -> CaptureKernel:
+    return CaptureKernel(Boot.AUTO, cpus, append, remove)
+
+
+def test_a_servers_line_loses_what_must_not_reach_a_capture_and_gains_the_defaults() -> None:
+    assert render(RUNNING, PLAIN, MACHINE) == X86_64
+
+
+def test_aarch64_has_its_own_defaults() -> None:
+    line = words(render("console=ttyAMA0", PLAIN, MACHINE._replace(machine="aarch64", boot_cpu=None)))
+    assert "swiotlb=noforce" in line
+    assert "mce=off" not in line
+
+
+def test_what_a_default_sets_is_not_inherited() -> None:
+    assert words(render("numa=on panic=0 transparent-hugepage=always", PLAIN, MACHINE)).count("numa=off") == 1
+    assert "numa=on" not in render("numa=on", PLAIN, MACHINE)
+    assert "always" not in render("transparent-hugepage=always", PLAIN, MACHINE)
+
+
+def test_append_comes_last_and_changes_nothing_else() -> None:
+    assert render(RUNNING, kernel(append=("nomodeset", "panic=30")), MACHINE) == f"{X86_64} nomodeset panic=30"
+
+
+def test_remove_takes_every_word_of_a_name_or_one_word_with_its_value() -> None:
+    assert render(RUNNING, kernel(remove=("console=tty0",)), MACHINE) == X86_64.replace("console=tty0 ", "")
+    assert "console" not in render(RUNNING, kernel(remove=("console",)), MACHINE)
+    assert "irqpoll" not in render(RUNNING, kernel(remove=("irqpoll",)), MACHINE)
+
+
+def test_memmap_arguments_stand_before_what_the_policy_appends() -> None:
+    line = render("", kernel(append=("last",)), MACHINE, ("memmap=64K$0x18690000",))
+    assert line.endswith("cma=0 memmap=64K$0x18690000 last")
+
+
+def test_cpus_changes_the_processors_alone() -> None:
+    four = render(RUNNING, kernel(cpus=4), MACHINE._replace(boot_cpu=None))
+    assert four == X86_64.replace("nr_cpus=1", "nr_cpus=4")
+
+
+@pytest.mark.parametrize(
+    ("asked", "mebibytes", "present", "expected"),
+    [(None, 128, 8, 1), (None, 512, 8, 2), (None, 4096, 8, 4), (None, 4096, 2, 2), (16, 128, 8, 8), (1, 4096, 8, 1)],
+)
+def test_processors_follow_the_reservation_unless_the_policy_says(
+    asked: int | None, mebibytes: int, present: int, expected: int
+) -> None:
+    assert processors(asked, MACHINE._replace(cpus=present, reservation=mebibytes << 20)) == expected
+
+
+@pytest.mark.parametrize(
+    ("release", "cpus", "machine", "kept_down"),
+    [
+        ("6.1.0", 2, "x86_64", True),
+        ("6.8.12", 2, "x86_64", True),
+        ("6.9.0", 2, "x86_64", False),
+        ("7.2", 2, "x86_64", False),
+        ("6.1.0", 1, "x86_64", False),
+        ("6.1.0", 2, "aarch64", False),
+    ],
+)
+def test_the_boot_processor_stays_down_before_6_9(release: str, cpus: int, machine: str, kept_down: bool) -> None:
+    line = render("", kernel(cpus=cpus), MACHINE._replace(release=release, machine=machine, boot_cpu=6))
+    assert ("disable_cpu_apicid=6" in line) == kept_down
+
+
+def test_blanks_inside_quotes_do_not_part_a_word_and_what_follows_two_dashes_is_inits() -> None:
+    assert words('a dyndbg="file x.c +p" "b=c d" -- single --flag') == ("a", 'dyndbg="file x.c +p"', '"b=c d"')
+
+
+def test_a_line_that_the_kernel_would_cut_is_refused_with_both_numbers() -> None:
+    with pytest.raises(LoadError, match=r"has 2\d\d\d bytes, x86_64 keeps 1983"):
+        render("", kernel(append=tuple(f"word{number:04}" for number in range(200))), MACHINE)
