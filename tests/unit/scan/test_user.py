@@ -1,0 +1,190 @@
+"""The user engine's walk over mem_map: jumps, sections, holes, ranges to keep hands off."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from kdumpd.errors import ScanError
+from kdumpd.policy.model import PageKind
+from kdumpd.scan import unfiltered, user
+from kdumpd.scan.selection import Interval, PageCounts
+from kdumpd.vmcore.vmcore import Vmcore
+from tests.builders.vmcore import MIB, SECTION_PAGES, VMEMMAP, VmcoreBuilder
+
+LRU = 1 << 4
+ALL = PageKind(31)
+
+
+class Bits:
+    """Takes bitmap 2."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, bits: bytes) -> None:
+        self.content += bits
+
+    def kept(self, pfn: int) -> bool:
+        return bool(self.content[pfn >> 3] >> (pfn & 7) & 1)
+
+    def all_kept(self, start: int, end: int) -> bool:
+        return all(self.kept(pfn) for pfn in range(start, end))
+
+    def none_kept(self, start: int, end: int) -> bool:
+        return not any(self.kept(pfn) for pfn in range(start, end))
+
+
+def scanned(
+    builder: VmcoreBuilder, folder: Path, level: PageKind = ALL, hands_off: tuple[Interval, ...] = ()
+) -> tuple[Bits, PageCounts]:
+    bits = Bits()
+    with Vmcore.open(builder.save(folder / "vmcore")) as core:
+        counts = user.scan(core, level, hands_off, bits)
+    assert sum(counts[1:9]) == counts.total
+    assert int.from_bytes(bits.content, "little").bit_count() == counts.kept
+    return bits, counts
+
+
+def test_free_block_that_crosses_a_section_is_dropped_whole(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(info={"LENGTH(zone.free_area)": "17"})
+    builder.page(0, _mapcount=-129, private=16)
+    bits, counts = scanned(builder, tmp_path)
+    assert counts.free == counts.total
+    assert bits.none_kept(0x100, 2 * SECTION_PAGES)
+
+
+def test_small_free_blocks_are_dropped_one_by_one(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.free_block(0x2000, 0)
+    builder.free_block(0x2004, 2)
+    bits, counts = scanned(builder, tmp_path)
+    assert counts.free == 5
+    assert not bits.kept(0x2000)
+    assert bits.kept(0x2001)
+    assert bits.none_kept(0x2004, 0x2008)
+
+
+def test_every_page_of_a_large_free_block_counts_once(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    for pfn in range(0x4000, 0x8000, 1024):
+        builder.page(pfn, _mapcount=-129, private=10)
+    _, counts = scanned(builder, tmp_path, PageKind.FREE)
+    assert counts.free == 0x4000
+    assert counts.examined < counts.total - 0x4000 + 256
+
+
+def test_compound_page_is_dropped_with_its_head(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.page(0x2200, flags=1 << 16 | LRU, mapping=0xFFFF888001000001)
+    builder.page(0x2201, compound_order=9, compound_head=0xFFFFEA0000088001)
+    for pfn in range(0x2202, 0x2400):
+        builder.page(pfn, compound_head=0xFFFFEA0000088001)
+    bits, counts = scanned(builder, tmp_path)
+    assert counts.user == 512
+    assert bits.none_kept(0x2200, 0x2400)
+    assert bits.kept(0x2400)
+
+
+def test_fake_head_of_a_misaligned_order_stands_for_itself_alone(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.page(0x2240, flags=1 << 16 | LRU)
+    builder.page(0x2241, compound_order=9)
+    bits, counts = scanned(builder, tmp_path)
+    assert counts.cache == 1
+    assert bits.kept(0x2241)
+
+
+def test_hole_between_pt_loads_is_neither_kept_nor_counted(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    bits, counts = scanned(builder, tmp_path)
+    assert counts.total == 256 * 256 - (0x100 - 0x9F) - 1
+    assert bits.none_kept(0x9F, 0x100)
+    assert not bits.kept(0)
+
+
+def test_pages_of_an_offline_section_are_kept(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(offline_sections=(1,))
+    builder.page(SECTION_PAGES, _mapcount=-129, private=10)
+    bits, counts = scanned(builder, tmp_path)
+    assert counts.free == 0
+    assert bits.all_kept(SECTION_PAGES, SECTION_PAGES + 1024)
+
+
+def test_hands_off_range_is_left_out_and_counted_at_every_level(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.free_block(0x3000, 3)
+    bits, counts = scanned(builder, tmp_path, PageKind(0), (Interval(0x3004, 0x3010),))
+    assert counts.hands_off == 12
+    assert bits.all_kept(0x3000, 0x3004)
+    assert bits.none_kept(0x3004, 0x3010)
+
+
+def test_hwpoison_and_offline_pages_are_left_out_at_level_0(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    poison = int(builder.info["NUMBER(PG_hwpoison)"] or 0)
+    builder.page(0x3000, flags=1 << poison)
+    builder.page(0x3001, _mapcount=-257)
+    _, counts = scanned(builder, tmp_path, PageKind(0))
+    assert (counts.hwpoison, counts.offline) == (1, 1)
+
+
+def test_pages_whose_structures_are_gone_are_kept_and_said(tmp_path: Path) -> None:
+    # The second section's structures are mapped to memory that no PT_LOAD has.
+    builder = VmcoreBuilder()
+    builder.page(SECTION_PAGES, _mapcount=-129, private=10)
+    for offset in range(0, SECTION_PAGES * 64, 2 * MIB):
+        builder.map(VMEMMAP + SECTION_PAGES * 64 + offset, (1 << 40) + offset, 2 * MIB)
+    bits, counts = scanned(builder, tmp_path)
+    assert counts.free == 0
+    assert bits.all_kept(SECTION_PAGES, 2 * SECTION_PAGES)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"SIZE(page)": "0"},
+        {"SIZE(page)": None},
+        {"OFFSET(page.flags)": "4096"},
+        {"OFFSET(page._mapcount)": "-4"},
+        {"NUMBER(PG_lru)": "77"},
+        {"NUMBER(PG_head_mask)": None},
+        {"SECTION_SIZE_BITS": "200", "NUMBER(SECTION_SIZE_BITS)": "200"},
+        {"SYMBOL(mem_section)": "0"},
+        {"SYMBOL(mem_section)": None},
+    ],
+    ids=str,
+)
+def test_absurd_vmcoreinfo_is_a_scan_error_in_one_line(info: dict[str, str | None], tmp_path: Path) -> None:
+    path = VmcoreBuilder().save(tmp_path / "good")
+    builder = VmcoreBuilder()
+    builder.info.update(info)
+    path = builder.save(tmp_path / "vmcore")
+    with Vmcore.open(path) as core, pytest.raises(ScanError) as caught:
+        user.scan(core, ALL, (), Bits())
+    assert "\n" not in str(caught.value)
+
+
+def test_unfiltered_keeps_all_that_is_present(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.free_block(0x2000, 10)
+    bits = Bits()
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        counts = unfiltered.scan(core, ALL, (Interval(0x2000, 0x2001),), bits)
+    assert counts.kept == counts.total - 1
+    assert bits.kept(0x2001)
+
+
+def test_memory_of_a_scan_is_bounded(tmp_path: Path) -> None:
+    class Nothing:
+        def write(self, bits: bytes) -> None:
+            pass
+
+    with Vmcore.open(VmcoreBuilder().save(tmp_path / "vmcore")) as core:
+        tracemalloc.start()
+        user.scan(core, ALL, (), Nothing())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 3 * MIB
