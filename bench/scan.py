@@ -1,7 +1,7 @@
 """The scan against makedumpfile's, natively, on idle and busy vmcores of real crashes.
 
-Both are timed from inside: makedumpfile by its own `STEP [Excluding unnecessary pages]` lines, every pass added up; ours
-from the opened vmcore to the last window of bitmap 2, with the look for mem_map that makedumpfile does before its first
+Both are timed from inside: makedumpfile by its own `STEP [Excluding unnecessary pages]` lines, every pass added up;
+ours from the opened vmcore to the last window of bitmap 2, with the look for mem_map that makedumpfile does before its first
 pass. Output goes to a tmpfs file in both.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -64,26 +65,17 @@ def theirs(program: peers.Program, vmcore: Path, folder: Path, passes: list[int]
 def main() -> None:
     """Print a table for each vmcore."""
     program = peers.makedumpfile(say=print)
+    yardstick = f"makedumpfile {program.version}"
     for name, what in VMCORES.items():
         vmcore = crash(RECIPES[name], say=print).vmcore
         passes: list[int] = []
         with TemporaryDirectory(dir="/dev/shm") as folder:
-            taken = in_turn(
-                {
-                    "kdumpd, user engine": lambda vmcore=vmcore, folder=folder: ours(vmcore, Path(folder)),
-                    f"makedumpfile {program.version}": lambda vmcore=vmcore, folder=folder, passes=passes: theirs(
-                        program, vmcore, Path(folder), passes
-                    ),
-                },
-                rounds=9,
-            )
-        print(
-            table(
-                f"Scan of {name}: {what} ({passes[-1]} passes of makedumpfile)",
-                taken,
-                f"makedumpfile {program.version}",
-            )
-        )
+            ways = {
+                "kdumpd, user engine": partial(ours, vmcore, Path(folder)),
+                yardstick: partial(theirs, program, vmcore, Path(folder), passes),
+            }
+            taken = in_turn(ways, rounds=9)
+        print(table(f"Scan of {name}: {what} ({passes[-1]} passes of makedumpfile)", taken, yardstick))
 
 
 if __name__ == "__main__":
