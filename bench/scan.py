@@ -1,8 +1,8 @@
 """The scan against makedumpfile's, natively, on idle and busy vmcores of real crashes.
 
 Both are timed from inside: makedumpfile by its own `STEP [Excluding unnecessary pages]` lines, every pass added up;
-ours from the opened vmcore to the last window of bitmap 2, with the look for mem_map that makedumpfile does before its first
-pass. Output goes to a tmpfs file in both.
+ours from the opened vmcore to the last window of bitmap 2, with the look for mem_map that makedumpfile does before its
+first pass. Output goes to a tmpfs file in both.
 """
 
 from __future__ import annotations
