@@ -23,6 +23,7 @@ from kdumpd.vmcore.memory import Memory
 
 CHUNK_BYTES = 1 << 20  # of memory that a worker takes at once: 256 pages of 4 KiB
 CHUNK_PAGES = 256
+WRITE_BEHIND = 8 << 20  # bytes of page cache for what a worker wrote
 
 # What one worker allocates at most, for `estimate`: a run, its pieces where nothing compresses, the same joined, the
 # bitmap's window and its text, lists of a chunk, and zstd's context.
@@ -78,7 +79,7 @@ class PageWriter:
         block, zero_page, flag = layout.block_size, self._plan.zero_page, FLAG[self._plan.compression.kind]
         keep_freed_memory()
         compress = compressor(self._plan.compression)
-        behind: tuple[int, int] = (0, 0)
+        behind = WriteBehind(fd)
         while True:
             pfn, index = self._place.take()
             runs, pfn, count = self._next_runs(pfn)
@@ -99,7 +100,7 @@ class PageWriter:
                 offsets = [start if size else zero_page for start, size in zip(offsets, sizes, strict=True)]
                 sizes = [size or block for size in sizes]
             write_all(fd, pack_descriptors(offsets, sizes, flag, block), layout.descriptors + index * DESCRIPTOR.size)
-            behind = bound_page_cache(fd, behind, (offset, len(data)))
+            behind.wrote(offset, len(data))
             report(ChunkDone(count, zeros, sizes.count(block) - zeros, len(data)).pack())
 
     def _next_runs(self, pfn: int) -> tuple[list[Run], int, int]:
@@ -154,13 +155,28 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
         written += os.pwrite(fd, memoryview(data)[written:], offset + written)
 
 
-def bound_page_cache(fd: int, before: tuple[int, int], now: tuple[int, int]) -> tuple[int, int]:
-    """Start to write `now` (offset, size) back and drop `before`, which has been, from the page cache.
+class WriteBehind:
+    """Keeps what one worker has in the page cache below WRITE_BEHIND bytes, so that a capture kernel's few megabytes
+    never fill up with a dump, and the final sync has little left to do.
 
-    POSIX_FADV_DONTNEED starts writeback of dirty pages without waiting and drops clean ones (mm/fadvise.c), so the
-    capture kernel's few megabytes never fill up with a dump, and the final sync has little left to do.
+    POSIX_FADV_DONTNEED starts to write dirty pages back without waiting, and drops clean ones (mm/fadvise.c).
     """
-    for offset, size in (before, now):
-        if size:
-            os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
-    return now
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._ranges: list[tuple[int, int]] = []
+        self._size = 0
+
+    def wrote(self, offset: int, size: int) -> None:
+        """Bytes were written there."""
+        if not size:
+            return
+        os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_DONTNEED)
+        self._ranges.append((offset, size))
+        self._size += size
+        if self._size >= WRITE_BEHIND:
+            os.fdatasync(self._fd)
+            for start, length in self._ranges:
+                os.posix_fadvise(self._fd, start, length, os.POSIX_FADV_DONTNEED)
+            self._ranges.clear()
+            self._size = 0

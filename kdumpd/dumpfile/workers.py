@@ -7,6 +7,7 @@ that died (killed for want of memory, SIGBUS on bad memory). Called by `dumpfile
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from kdumpd.errors import DumpError, KdumpdError
 
 FRAME = struct.Struct("=cH")  # kind of message, its size
-MESSAGE, DONE, FAILED = b"M", b"D", b"F"
+MESSAGE, DONE, FAILED, ERRNO = b"M", b"D", b"F", b"E"
 LONGEST = 2048  # bytes; a frame is written at once (PIPE_BUF)
 
 Report = Callable[[bytes], None]
@@ -37,7 +38,8 @@ def usable_processors() -> int:
 def run(jobs: int, work: Callable[[Report], None], receive: Report) -> None:
     """Call `work` in `jobs` processes until all have returned; every message they report is passed to `receive`.
 
-    Raises DumpError with the first worker's error, or with what killed it; whatever happens, no worker is left.
+    Raises the first worker's OSError, or a DumpError with its other error or with what killed it; whatever happens, no
+    worker is left.
     """
     workers: dict[int, Worker] = {}
     try:
@@ -67,9 +69,10 @@ def _start(work: Callable[[Report], None], others: tuple[int, ...]) -> Worker:
             os.close(pipe)
         work(lambda message: _send(write, MESSAGE, message))
         _send(write, DONE, b"")
-    except (KdumpdError, OSError, MemoryError) as error:
-        text = f"{error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-        _send(write, FAILED, (text or type(error).__name__).encode(errors="replace"))
+    except OSError as error:
+        _send(write, ERRNO, str(error.errno or errno.EIO).encode())
+    except (KdumpdError, MemoryError) as error:
+        _send(write, FAILED, (str(error) or "out of memory").encode(errors="replace"))
     finally:
         defect = sys.exc_info()[1]
         if defect is not None:
@@ -104,6 +107,8 @@ def _listen(open_workers: dict[int, Worker], receive: Report) -> None:
                 message, buffer = buffer[FRAME.size : FRAME.size + size], buffer[FRAME.size + size :]
                 if kind == FAILED:
                     raise DumpError(message.decode(errors="replace"))
+                if kind == ERRNO:
+                    raise OSError(int(message), os.strerror(int(message)))
                 if kind == DONE:
                     done.add(pipe)
                 else:

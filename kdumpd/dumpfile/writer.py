@@ -85,11 +85,14 @@ def write_dump(
     except OSError as error:
         raise DumpError(f"{output}: cannot be made: {error.strerror}; {_advice(error)}") from error
     try:
-        return _Writing(core, fd, options, progress).run(select)
-    except OSError as error:
-        raise DumpError(f"{output}: cannot be written: {error.strerror or error}; {_advice(error)}") from error
-    except (VmcoreError, DumpError) as error:
-        raise DumpError(f"{output}: left incomplete: {error}") from error
+        writing = _Writing(core, fd, options, progress)
+        try:
+            return writing.run(select)
+        except OSError as error:
+            what = f"{error.strerror or error}; {_advice(error)}"
+            raise DumpError(f"{output}: cannot be written: {what}; {writing.state()}") from error
+        except (VmcoreError, DumpError) as error:
+            raise DumpError(f"{output}: left incomplete: {error}; {writing.state()}") from error
     finally:
         os.close(fd)
 
@@ -128,6 +131,14 @@ class _Writing:
         self._frames = core.max_pfn
         self._layout = Layout.plan(self._block, len(self._notes), self._frames)
         self._total = ChunkDone(0, 0, 0, 0)
+        self._wanted = self._smallest = 0  # pages, bytes; known when bitmap 2 is
+
+    def state(self) -> str:
+        """How much of the dump there is, for an error."""
+        if not self._smallest:
+            return "no page is in it"
+        need = f"it takes {self._smallest:,} bytes without them"
+        return f"{self._total.pages:,} of {self._wanted:,} pages are in it, {need}"
 
     def run(self, select: Callable[[BitmapSink], PageCounts]) -> DumpReport:
         start = time.monotonic()
@@ -141,6 +152,7 @@ class _Writing:
         table_end = self._layout.descriptors + sink.pages * DESCRIPTOR.size
         zero_page = table_end if self._options.zero_excluded else 0
         smallest = table_end + (self._block if zero_page else 0)
+        self._wanted, self._smallest = sink.pages, smallest
         self._allocate(smallest)
         if zero_page:
             write_all(self._fd, bytes(self._block), zero_page)
@@ -243,6 +255,7 @@ class _Writing:
         os.fdatasync(self._fd)
         self._write_headers(Flags(0))
         os.fsync(self._fd)
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)  # the capture kernel needs the memory more
 
 
 class Bitmap2:
