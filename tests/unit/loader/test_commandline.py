@@ -19,7 +19,8 @@ PLAIN = CaptureKernel(Boot.AUTO, None, (), ())
 X86_64 = (
     "console=tty0 console=ttyS0,115200n8 nvme_core.io_timeout=60 irqpoll cgroup_disable=memory mce=off numa=off "
     "udev.children-max=2 acpi_no_memhotplug transparent_hugepage=never nokaslr hest_disable pcie_ports=compat "
-    "nr_cpus=1 reset_devices panic=10 novmcoredd hugetlb_cma=0 kfence.sample_interval=0 initramfs_options=size=90% cma=0"
+    "nr_cpus=1 reset_devices panic=10 novmcoredd hugetlb_cma=0 kfence.sample_interval=0 "
+    "initramfs_options=size=90% cma=0"
 )
 
 
