@@ -78,6 +78,11 @@ VERBS: tuple[Verb, ...] = (
                 help="how it crashes (default %(default)s)",
             ),
             _argument("--output", metavar="DIR", help="keep the dump, the console log and what else was made here"),
+            _argument(
+                "--keep-memory",
+                action="store_true",
+                help="when the VM hangs, save its memory too (guest-memory.elf; needs --output)",
+            ),
             JSON,
         ),
     ),

@@ -16,7 +16,7 @@ import zstandard
 from kdumpd.errors import RehearsalError
 from kdumpd.host.modulefile import plain_bytes
 from kdumpd.host.modules import ModuleIndex
-from kdumpd.image import archive, kernel, settings
+from kdumpd.image import archive, kernel, settings, units
 from kdumpd.rehearse.guest import OVERLAY
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.scenario import OverlayFile
@@ -36,15 +36,20 @@ def files(
     """The files to lay over `image`, by path; `extra` files come last and replace what is of the same path."""
     carried = {entry.name: entry for entry in _entries(image)}
     index = ModuleIndex.read(machine.modules)
+    targets = tuple(targets)
+    wanted = kernel.wanted(index, targets, drivers)
     modules = {
         inside: plain_bytes(source)
-        for source, inside in kernel.choose(index, machine.release, drivers, Path("/nonexistent")).modules
+        for source, inside in kernel.choose(index, machine.release, wanted, Path("/nonexistent")).modules
     }
     brought = {path: data for path, data in modules.items() if path not in carried}
     order = [f"/{path}" for path in modules]
     order += [path for path in _modules(carried) if path not in order]
     brought[settings.MODULES] = settings.modules_json(order).encode()
     brought[settings.TARGETS] = settings.targets_json(targets, hostname, ()).encode()
+    if units.DROP_IN in carried and not _waits_for(carried[units.DROP_IN], targets):
+        # The image waits for the devices of the machine it is armed for; here the runner itself waits for the VM's.
+        brought[units.DROP_IN] = b"[Unit]\n"
     brought.update({file.path.lstrip("/"): file.content for file in extra})
     brought.setdefault(OVERLAY, listing(brought))
     return brought
@@ -72,6 +77,10 @@ def _entries(image: Path) -> Iterable[archive.Entry]:
     except zstandard.ZstdError as error:
         raise RehearsalError(f"{image}: not an image that kdumpd built ({error}); run `kdumpd apply`") from error
     return archive.unpack(unpacked, str(image))
+
+
+def _waits_for(drop_in: archive.Entry, targets: tuple[CaptureTarget, ...]) -> bool:
+    return units.drop_ins(targets).get(units.DROP_IN, "").encode() == drop_in.data
 
 
 def _modules(carried: dict[str, archive.Entry]) -> list[str]:

@@ -21,6 +21,7 @@ from kdumpd.image import build as image_build
 from kdumpd.image import manifest, settings
 from kdumpd.policy.compiled import to_json
 from kdumpd.policy.model import Boot
+from kdumpd.policy.units import parse_size
 from kdumpd.rehearse import disks, firstkernel, machine, overlay
 from kdumpd.rehearse.guest import OVERLAY, GuestDisk, Orders
 from kdumpd.rehearse.judge import Evidence, judge
@@ -124,14 +125,18 @@ class _Session:
         return tuple(made)
 
     def _targets(self, vm_disks: tuple[_VmDisk, ...]) -> tuple[CaptureTarget, ...]:
-        """The policy's targets, in its order, as they lie on the VM's disks."""
+        """The policy's targets, in its order, as they lie on the VM's disks.
+
+        In the dracut way udev loads the disks' drivers, from the image's own list of modules: there they go into it.
+        """
+        drivers = VM_DRIVERS if self._scenario.policy.capture_kernel.boot is Boot.DRACUT else ()
         homes = {directory: vm_disk for vm_disk in vm_disks for directory in vm_disk.disk.directories}
         found = []
         for target in self._scenario.policy.targets:
             home = homes.get(target.path)
             if home is None:
                 raise RehearsalError(f"{target.path}: no disk of the scenario holds this target")
-            found.append(CaptureTarget(f"UUID={home.uuid}", "ext4", target.path, target.path))
+            found.append(CaptureTarget(f"UUID={home.uuid}", "ext4", target.path, target.path, drivers))
         return tuple(found)
 
     def _image(self, vm_disks: tuple[_VmDisk, ...]) -> Image:
@@ -146,6 +151,7 @@ class _Session:
                 targets=self._targets(vm_disks),
                 output=self._folder / "capture.img",
                 hostname=HOSTNAME,
+                reservation=_reservation(scenario.crashkernel),
                 boot="dracut" if boot is Boot.DRACUT else "direct",
             )
             path = image_build.build(step).path
@@ -255,6 +261,14 @@ class _Session:
             seconds=time.monotonic() - self._started,
             accelerator=life.accelerator,
         )
+
+
+def _reservation(crashkernel: str) -> int | None:
+    """Bytes of a plain crashkernel=SIZE; None for its other forms."""
+    try:
+        return parse_size(crashkernel)
+    except ValueError:
+        return None
 
 
 def _saved(target: str, directory: Path) -> Saved:
