@@ -28,6 +28,9 @@ def run() -> Result:
     console = Console(kernel_log_writer())
     for problem in problems:
         console.say("start", problem)
+    if os.getpid() == 1:
+        guarded(_catch_ctrl_alt_del)
+    # Imported here, so that an image that was cut on the way ends with a line and a reboot.
     from kdumpd.capture.runner import capture
 
     capture(Machine(), console)
@@ -52,6 +55,12 @@ def main() -> None:
     while os.getpid() == 1:
         time.sleep(3600)
     sys.exit(1)
+
+
+def _catch_ctrl_alt_del() -> Result:
+    """A hasty hand at the keyboard stops a step, as a signal does, and not the capture."""
+    kernel.catch_ctrl_alt_del()
+    return {}
 
 
 def _restart() -> Result:

@@ -27,6 +27,7 @@ _FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
 _RESTART = 0x01234567
 _HALT = 0xCDEF0123
 _POWER_OFF = 0x4321FEDC
+_CTRL_ALT_DEL_OFF = 0
 
 
 def _check(result: int, path: str) -> None:
@@ -86,6 +87,11 @@ def restart() -> None:
 def power_off() -> None:
     """Does not return where the machine can be switched off."""
     _check(_LIBC.reboot(ctypes.c_uint(_POWER_OFF)), "power off")
+
+
+def catch_ctrl_alt_del() -> None:
+    """Control-alt-delete no longer restarts the machine: PID 1 gets SIGINT."""
+    _check(_LIBC.reboot(ctypes.c_int(_CTRL_ALT_DEL_OFF)), "control-alt-delete")
 
 
 def halt() -> None:
