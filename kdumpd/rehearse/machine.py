@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kdumpd.errors import RehearsalError
 from kdumpd.rehearse import oops
-from kdumpd.rehearse.scenario import Panic, Patience
+from kdumpd.rehearse.scenario import Disturbance, Panic, Patience
 from kdumpd.rehearse.timeline import Event, Phase, Timeline
 from kdumpd.rehearse.vm import Line, Machine, Vm
 
@@ -30,12 +30,19 @@ class Life(NamedTuple):
     accelerator: str
 
 
-def live(machine: Machine, patience: Patience, tell: Callable[[Event], None], folder: Path, keep_memory: bool) -> Life:
+def live(
+    machine: Machine,
+    patience: Patience,
+    tell: Callable[[Event], None],
+    folder: Path,
+    keep_memory: bool,
+    disturbances: tuple[Disturbance, ...] = (),
+) -> Life:
     """The machine has run to its end, or was stopped; `folder` gets its console log and, on a hang, its memory."""
     timeline = Timeline()
     lines: queue.Queue[Line] = queue.Queue()
     with (folder / "console.log").open("w") as log, Vm(machine, lines.put) as vm:
-        watch = _Watch(vm, timeline, patience, folder)
+        watch = _Watch(vm, timeline, patience, folder, disturbances)
         while not watch.over():
             try:
                 line = lines.get(timeout=_TICK)
@@ -56,11 +63,14 @@ def live(machine: Machine, patience: Patience, tell: Callable[[Event], None], fo
 class _Watch:
     """Decides when the machine's life is over, and does from outside what the guest asks for."""
 
-    def __init__(self, vm: Vm, timeline: Timeline, patience: Patience, folder: Path) -> None:
+    def __init__(
+        self, vm: Vm, timeline: Timeline, patience: Patience, folder: Path, disturbances: tuple[Disturbance, ...]
+    ) -> None:
         self._vm = vm
         self._timeline = timeline
         self._patience = patience
         self._folder = folder
+        self._disturbances = list(disturbances)
         self._started = self.heard = time.monotonic()
         self.failure = ""
 
@@ -83,6 +93,8 @@ class _Watch:
         """The crash that needs a hand from outside gets it."""
         if event.stage == "failed":
             self.failure = f"the first kernel could not be made ready: {event.text}"
+        if event.phase is Phase.CAPTURE:
+            self._disturb(event)
         if event.stage != "crashing":
             return
         said = self._timeline.guest["crashing"]
@@ -98,3 +110,12 @@ class _Watch:
                 stub.unlink(missing_ok=True)
         except RehearsalError as error:
             self.failure = f"the crash could not be made: {error}"
+
+    def _disturb(self, event: Event) -> None:
+        """The disturbance that waited for this event is done."""
+        if self._disturbances and f"{event.stage}: {event.text}".startswith(self._disturbances[0].after):
+            next_one = self._disturbances.pop(0)
+            try:
+                self._vm.command(next_one.command, **next_one.arguments)
+            except RehearsalError as error:
+                self.failure = f"the capture could not be disturbed: {error}"

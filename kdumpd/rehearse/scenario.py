@@ -8,6 +8,7 @@ the capture kernel's command line. Obeyed by `rehearse.session`. May import `pol
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,18 @@ class OverlayFile:
 
 
 @dataclass(frozen=True)
+class Disturbance:
+    """What is done to the machine from outside, once, when the capture says a line that starts so ("scan: ").
+
+    `command` is QEMU's (QMP), such as send-key or block_set_io_throttle; writable disks are called disk0, disk1, ...
+    """
+
+    after: str
+    command: str
+    arguments: Mapping[str, object]
+
+
+@dataclass(frozen=True)
 class Patience:
     """How long the console may stay silent before the VM counts as hung, and how long the whole may take."""
 
@@ -61,6 +74,7 @@ class Scenario:
 
     `disks` None: one disk for each target. `image` None: built for this rehearsal; else that file, byte for byte.
     `first_words` and `capture_words` are appended to the command lines of the first and of the capture kernel.
+    `disturbances` are for the capture, each waits for the one before it.
     `keep_memory` saves the guest's memory when the machine hangs or its capture kernel dies.
     """
 
@@ -75,6 +89,7 @@ class Scenario:
     overlay: tuple[OverlayFile, ...] = ()
     first_words: tuple[str, ...] = ()
     capture_words: tuple[str, ...] = ()
+    disturbances: tuple[Disturbance, ...] = ()
     keep_memory: bool = False
     patience: Patience = Patience()
 

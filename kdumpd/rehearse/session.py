@@ -98,7 +98,14 @@ class _Session:
             def tell(event: Event) -> None:
                 self._tell(event._replace(seconds=event.seconds + at))
 
-            life = machine.live(vm, self._scenario.patience, tell, self._folder, self._scenario.keep_memory)
+            life = machine.live(
+                vm,
+                self._scenario.patience,
+                tell,
+                self._folder,
+                self._scenario.keep_memory,
+                self._scenario.disturbances,
+            )
             clean, saved = self._take_out(vm_disks)
         finally:
             for path in (scratch, self._folder / "first.initrd", *(disk.path for disk in vm_disks)):
