@@ -116,6 +116,6 @@ class _Watch:
         if self._disturbances and f"{event.stage}: {event.text}".startswith(self._disturbances[0].after):
             next_one = self._disturbances.pop(0)
             try:
-                self._vm.command(next_one.command, **next_one.arguments)
+                self._vm.command(next_one.command, 60, **next_one.arguments)
             except RehearsalError as error:
                 self.failure = f"the capture could not be disturbed: {error}"
