@@ -27,6 +27,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdum
 SUITES = ("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "testing", "sid")
 SECURITY_SUITES = ("bullseye-security", "bookworm-security", "trixie-security")
 KEYRING_PACKAGE = "debian-archive-keyring"
+KEY_IS_MISSING = ("NO_PUBKEY", "Missing key")  # as gpgv says it, and sqv from apt 3 on
 KEYRING_FILES = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
 WORTH_SAYING = 10_000_000  # bytes
 LISTS_STAY_FRESH = 7 * 24 * 3600  # seconds
@@ -204,7 +205,7 @@ class Archive:
         sources.write_text(render_sources(debian, security))
         self.say(f"reading the package lists of {debian.uri}")
         complaints = self._update()
-        if "NO_PUBKEY" in complaints and self._has_lists():
+        if any(word in complaints for word in KEY_IS_MISSING) and self._has_lists():
             # The machine's keyring is older than a suite's key: a suite that it does verify has the newer keyring.
             keyring = self._newer_keyring()
             self.say(f"{KEYRING_PACKAGE} here is older than a suite's key; going on with {keyring}")
