@@ -131,7 +131,7 @@ def _kept(entries: Iterable[archive.Entry], staging: Path, boot: str, private: s
         staged = os.path.lexists(staging / entry.name)
         keep = staged or (entry.name in _LAYOUT if boot == "direct" else entry.name not in _LEFT_OUT)
         if keep and not (private and f"{entry.name}/".startswith(private)):
-            kept.append(entry)
+            kept.append(entry._replace(mode=entry.mode | 0o111) if entry.name == interpreter.RUNNER else entry)
     # What dracut can only make as root, and a kernel needs before it runs /init.
     return [*kept, archive.device("dev/console", 5, 1), archive.device("dev/null", 1, 3, 0o666)]
 

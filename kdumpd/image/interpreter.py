@@ -3,7 +3,7 @@
     /usr/lib/kdumpd/bin/python3                    the executable; it finds its standard library by its own place
     /usr/lib/kdumpd/lib/python3.X/*.pyc            standard library, kdumpd and zstandard: no site-packages, no site
     /usr/lib/kdumpd/lib/python3.X/lib-dynload      extension modules of the standard library
-    /usr/lib/kdumpd/capture                        what PID 1 or the unit runs
+    /usr/lib/kdumpd/capture                        what PID 1 or the unit runs (`build` makes it executable)
 
 Called by `image.build`. May import `host` and `errors`.
 """
@@ -112,6 +112,6 @@ def stage(of: Program, staging: Path) -> tuple[Module, ...]:
     stage_libraries(tuple(binaries), staging)
 
     runner = staging / RUNNER
+    # Not executable yet: dracut-install looks on this machine for the interpreter of every executable script.
     runner.write_text(_RUNNER_TEXT.format(executable=EXECUTABLE, entry=of.entry))
-    runner.chmod(0o755)
     return modules

@@ -18,6 +18,9 @@ from kdumpd.image.interpreter import EXECUTABLE, HOME, LIBRARY
 MANIFEST = "etc/kdumpd/manifest.json"
 PAGE = 4096
 
+#: systemd fills it in as it starts: what is in the image is not what the runner finds.
+WRITTEN_AT_BOOT = ("etc/machine-id",)
+
 _PARTS = (
     (EXECUTABLE, "interpreter"),
     ("usr/lib/libpython", "interpreter"),
@@ -85,7 +88,9 @@ def describe(inputs: Inputs, entries: Iterable[Entry]) -> Manifest:
     parts: dict[str, int] = {}
     for path, data in files.items():
         parts[part_of(path)] = parts.get(part_of(path), 0) + len(data)
-    listed = {f"/{path}": (len(files[path]), sha256(files[path])) for path in sorted(files)}
+    listed = {
+        f"/{path}": (len(files[path]), sha256(files[path])) for path in sorted(files) if path not in WRITTEN_AT_BOOT
+    }
     unpacked = sum(-(-len(data) // PAGE) * PAGE for data in files.values())
     return Manifest(inputs, {part: parts[part] for part in sorted(parts)}, unpacked, listed)
 
