@@ -70,6 +70,7 @@ def judge(evidence: Evidence) -> tuple[Check, ...]:
     log = saved.text("dmesg.txt")
     checks = [
         *_log_checks(evidence, log),
+        _incidents(saved),
         *_count_checks(evidence, log),
     ]
     try:
@@ -138,6 +139,13 @@ def _log_checks(evidence: Evidence, log: str) -> list[Check]:
             "dmesg.txt",
         ),
     ]
+
+
+def _incidents(saved: Saved) -> Check:
+    incidents = saved.record.get("incidents")
+    told = [str(incident) for incident in incidents] if isinstance(incidents, list) else []
+    found = "; ".join(told) or "none"
+    return Check("incidents", not told, "none", found, "what the runner met and went on from, kdumpd.json")
 
 
 def _own_log(evidence: Evidence, dump: Dump) -> list[Check]:

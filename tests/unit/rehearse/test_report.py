@@ -1,0 +1,94 @@
+"""What a rehearsal shows: lines, verdict, advice, JSON, and the picture made from it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from kdumpd.errors import UsageError
+from kdumpd.rehearse import picture, report
+from kdumpd.rehearse.advice import advice
+from kdumpd.rehearse.timeline import Event, Phase
+from tests.unit.rehearse.rehearsal import outcome, saved_dump
+
+
+def plain() -> tuple[Console, io.StringIO]:
+    text = io.StringIO()
+    return Console(file=text, width=100), text
+
+
+def test_a_line_has_both_clocks_and_the_memory_left() -> None:
+    line = report.line(Event(50.04, Phase.CAPTURE, "dump", "saved", 12.76, 19)).plain
+    assert line == "  50.0 s +12.76 s    19 M  dump: saved"
+
+
+def test_a_pipe_gets_plain_lines_as_they_happen() -> None:
+    console, text = plain()
+    teller = report.Teller(console)
+    teller.tell(Event(1.0, Phase.BOOT, "kernel", "Linux 6.1"))
+    assert text.getvalue().splitlines()[-1].endswith("kernel: Linux 6.1")
+    teller.close()
+    assert "\x1b" not in text.getvalue()
+
+
+def test_a_verified_rehearsal_says_so_and_what_it_did_not_prove(tmp_path: Path) -> None:
+    console, text = plain()
+    report.verdict(console, outcome(saved_dump(tmp_path / "d")))
+    shown = text.getvalue()
+    assert "VERIFIED: 6.1.0-56-amd64 crashed by sysrq" in shown
+    assert "not proved by a VM: that the capture kernel drives this host's disk controller" in shown
+    assert "firmware" in shown
+    assert "BAD" not in shown
+
+
+def test_a_failed_one_shows_the_stage_the_consoles_end_and_what_to_try() -> None:
+    console, text = plain()
+    report.verdict(console, outcome(None, stage="capture (dump: begins)", failure="the console fell silent"))
+    shown = text.getvalue()
+    assert "NOT VERIFIED: the console fell silent" in shown
+    assert shown.count("  | line ") == report.CONSOLE_LINES
+    assert "stage: capture (dump: begins)" in shown
+    assert "try: " in shown
+
+
+@pytest.mark.parametrize(
+    ("console", "word"),
+    [("init invoked oom-killer: gfp_mask=", "--crashkernel 256M"), ("UUID=x: no such block device", "driver")],
+)
+def test_advice_follows_the_consoles_words(console: str, word: str) -> None:
+    assert word in advice(outcome(None, console=(console,)))[0]
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_there_is_advice_for_every_stage(phase: Phase) -> None:
+    assert advice(outcome(None, events=(Event(1.0, phase, "x", "y"),)))
+
+
+def test_the_json_report_is_whole_and_stable(tmp_path: Path) -> None:
+    document = json.loads(json.dumps(report.document(outcome(saved_dump(tmp_path / "d")))))
+    assert document["verified"] is True
+    assert document["format"] == 1
+    assert {"kernel", "panic", "image", "checks", "events", "not_proved", "dump", "capture", "seconds"} <= set(document)
+    assert document["console_tail"] == []
+    failed = report.document(outcome(None))
+    assert failed["verified"] is False
+    assert len(failed["console_tail"]) == report.CONSOLE_LINES
+
+
+def test_the_picture_shows_a_reports_timeline_and_verdict(tmp_path: Path) -> None:
+    source = tmp_path / "report.json"
+    source.write_text(json.dumps(report.document(outcome(saved_dump(tmp_path / "d")))))
+    assert picture.main([str(tmp_path / "out.svg"), str(source)]) == 0
+    text = "".join(ElementTree.parse(tmp_path / "out.svg").getroot().itertext()).replace("\xa0", " ")
+    assert "saved: 39976 pages" in text
+    assert "VERIFIED" in text
+
+
+def test_the_picture_wants_to_know_where_to() -> None:
+    with pytest.raises(UsageError):
+        picture.main([])
