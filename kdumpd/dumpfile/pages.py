@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from kdumpd.dumpfile import bitmap
 from kdumpd.dumpfile.bitmap import Run
-from kdumpd.dumpfile.compress import FLAG, Compress, compressor, keep_freed_memory
+from kdumpd.dumpfile.compress import FLAG, Compress, Piece, compressor, keep_freed_memory
 from kdumpd.dumpfile.format import DESCRIPTOR, Layout, pack_descriptors
 from kdumpd.dumpfile.tokens import Token
 from kdumpd.errors import VmcoreError
@@ -125,11 +125,12 @@ class PageWriter:
             pfn = start + len(bits) * 8
         return chosen, end, self._chunk_pages - wanted
 
-    def _pieces(self, runs: list[Run], compress: Compress) -> list[bytes | memoryview]:
+    def _pieces(self, runs: list[Run], compress: Compress) -> list[Piece]:
         """Each page compressed, or as it is where that is not smaller; nothing for a page of zeros that is shared."""
-        pieces: list[bytes | memoryview] = []
-        append, view = pieces.append, self._memory.view
-        block, zero, share_zero = self._plan.layout.block_size, self._zero, bool(self._plan.zero_page)
+        pages: list[memoryview] = []
+        append, view = pages.append, self._memory.view
+        block, zero = self._plan.layout.block_size, self._zero
+        nothing = memoryview(b"") if self._plan.zero_page else memoryview(zero)
         for first, count in runs:
             size = count * block
             try:
@@ -139,12 +140,12 @@ class PageWriter:
                 content = b"".join([read_page(pfn) for pfn in range(first, first + count)])
             window = memoryview(content)
             for position in range(0, size, block):
-                if share_zero and content.startswith(zero, position):
-                    append(b"")
-                    continue
-                page = window[position : position + block]
-                piece = compress(page)
-                append(piece if len(piece) < block else page)
+                append(nothing if content.startswith(zero, position) else window[position : position + block])
+        compressed = iter(compress([page for page in pages if page]))
+        pieces: list[Piece] = []
+        for page in pages:
+            piece = next(compressed) if page else page
+            pieces.append(piece if len(piece) < block else page)
         return pieces
 
 
