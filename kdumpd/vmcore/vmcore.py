@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.architecture import physical_bits
 from kdumpd.vmcore.elf import ElfCore, parse, with_note
+from kdumpd.vmcore.kallsyms import address_of
 from kdumpd.vmcore.mem_map import MemMapRun, mem_map
 from kdumpd.vmcore.memory import Memory
 from kdumpd.vmcore.note_search import notes_in_memory
@@ -27,6 +28,7 @@ _INT = Struct("<i")
 _UTSNAME_FIELD = 65  # include/uapi/linux/utsname.h: struct new_utsname is six of them
 _MOST_NODES = 1 << 14
 _MOST_ZONES = 16
+_MOST_COUNTERS = 256
 
 
 class Uname(NamedTuple):
@@ -153,26 +155,38 @@ class Vmcore:
             raise
 
     def free_pages(self) -> int | None:
-        """The kernel's own count of free pages (NR_FREE_PAGES of every zone), to compare a scan with.
+        """The kernel's own count of free pages (NR_FREE_PAGES), to compare a scan with; None where it cannot be had.
 
-        Counts still held by single processors are not in it. None where VMCOREINFO does not lead to the zones
-        (aarch64 with NUMA) or they cannot be read.
+        Counts still held by single processors are not in it. VMCOREINFO leads to each zone's count, but on aarch64 with
+        NUMA: there the sum of all zones is looked up in kallsyms, by far the slower way.
         """
-        info = self.info
-        zones, zone_count = info.offset("pglist_data.node_zones"), info.offset("pglist_data.nr_zones")
-        zone_size, statistics, free = info.size("zone"), info.offset("zone.vm_stat"), info.number("NR_FREE_PAGES")
-        if zones is None or zone_count is None or zone_size is None or statistics is None or free is None:
+        free = self.info.number("NR_FREE_PAGES")
+        if free is None or not 0 <= free < _MOST_COUNTERS:
             return None
-        total = 0
         try:
-            for node in self._nodes():
-                (count,) = _INT.unpack(self.read_virtual(node + zone_count, 4))
-                for zone in range(min(max(count, 0), _MOST_ZONES)):
-                    counter = node + zones + zone * zone_size + statistics + 8 * free
-                    total += max(_SIGNED_WORD.unpack(self.read_virtual(counter, 8))[0], 0)
+            total = sum(max(self._counter(counters + 8 * free), 0) for counters in self._zone_counters())
+            if not total:
+                counters = address_of(b"vm_zone_stat", self.info, self.read_virtual)
+                total = 0 if counters is None else self._counter(counters + 8 * free)
         except VmcoreError:
             return None
-        return total or None
+        return total if total > 0 else None
+
+    def _counter(self, address: int) -> int:
+        value: int = _SIGNED_WORD.unpack(self.read_virtual(address, 8))[0]
+        return value
+
+    def _zone_counters(self) -> Iterator[int]:
+        """Yield the virtual address of `vm_stat` of every zone."""
+        info = self.info
+        zones, zone_count = info.offset("pglist_data.node_zones"), info.offset("pglist_data.nr_zones")
+        size, counters = info.size("zone"), info.offset("zone.vm_stat")
+        if zones is None or zone_count is None or size is None or counters is None:
+            return
+        for node in self._nodes():
+            (count,) = _INT.unpack(self.read_virtual(node + zone_count, 4))
+            for zone in range(min(max(count, 0), _MOST_ZONES)):
+                yield node + zones + zone * size + counters
 
     def _nodes(self) -> Iterator[int]:
         """Yield the virtual address of every online node's `struct pglist_data`."""

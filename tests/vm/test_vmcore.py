@@ -13,6 +13,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
 from kdumpd.cli.main import main
+from kdumpd.vmcore.kallsyms import address_of
 from kdumpd.vmcore.mem_map import physical_ranges
 from kdumpd.vmcore.memory import merge
 from kdumpd.vmcore.vmcore import Vmcore
@@ -121,6 +122,17 @@ def test_uname_and_free_pages_are_the_kernels_over_four_nodes(crash_of: CrashOf)
         free = core.free_pages()
         assert free is not None
         assert 0.5 < free / sum((end - start) // 4096 for start, end in core.memory.ranges) < 1
+
+
+def test_kallsyms_lead_to_what_vmcoreinfo_names_and_to_the_sum_of_all_zones(vmcore: str) -> None:
+    with Vmcore.open(vmcore) as core:
+        if core.info.symbol("kallsyms_names") is None:
+            assert core.info.version < (6, 0)
+            return
+        assert address_of(b"init_uts_ns", core.info, core.read_virtual) == core.info.symbol("init_uts_ns")
+        counters = address_of(b"vm_zone_stat", core.info, core.read_virtual)
+        assert counters is not None
+        assert int.from_bytes(core.read_virtual(counters, 8), "little") == core.free_pages()
 
 
 def test_mem_map_of_the_newest_kernel_is_laid_out_downwards(crash_of: CrashOf) -> None:
