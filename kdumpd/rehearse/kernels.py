@@ -108,10 +108,22 @@ def fetch(
     if version and (kept / _folder_name(package, version, architecture)).is_dir():
         return _in_tree(kept / _folder_name(package, version, architecture), package)
     try:
-        version = archive.choose(package, version).version
+        chosen = archive.choose(package, version).version
     except HostError as error:
         return _fetched_before(kept, package, version, architecture, error)
-    folder = kept / _folder_name(package, version, architecture)
+    try:
+        return _unpacked(archive, package, chosen)
+    except HostError:
+        # The mirror may have replaced that version since its lists were read.
+        archive.refresh(now=True)
+        newer = archive.choose(package, version).version
+        if newer == chosen:
+            raise
+        return _unpacked(archive, package, newer)
+
+
+def _unpacked(archive: Archive, package: str, version: str) -> Kernel:
+    folder = archive.cache / "kernels" / _folder_name(package, version, archive.architecture)
     if not folder.is_dir():
         with new_folder(folder) as made:
             _unpack_parts(archive, package, version, made)

@@ -75,9 +75,18 @@ def with_libraries(archive: Archive, package: str, suite: str) -> tuple[str, Pat
     ending = f"_{suite}_{archive.architecture}"
     for folder in sorted(place.glob(f"{package}_*{ending}")):
         return folder.name.removeprefix(f"{package}_").removesuffix(ending), folder
+    try:
+        return _fetched(archive, package, suite)
+    except HostError:
+        # A suite that moves daily has replaced a version since its lists were read.
+        archive.refresh(now=True)
+        return _fetched(archive, package, suite)
+
+
+def _fetched(archive: Archive, package: str, suite: str) -> tuple[str, Path]:
     versions = _closure(archive, package, suite)
     version = versions[package].partition(":")[2] or versions[package]
-    return version, archive.fetch(versions, f"{package}_{version}{ending}")
+    return version, archive.fetch(versions, f"{package}_{version}_{suite}_{archive.architecture}")
 
 
 def debug_vmlinux(kernel: Kernel, say: Say = lambda line: None) -> Path:
