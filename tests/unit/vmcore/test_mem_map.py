@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from struct import pack
 
 import pytest
 
 from kdumpd.errors import VmcoreError
-from kdumpd.vmcore.mem_map import MemMapRun, physical_ranges
-from kdumpd.vmcore.memory import Range
+from kdumpd.vmcore.elf import X86_64, ElfCore, Segment
+from kdumpd.vmcore.mem_map import MemMapRun, mem_map, physical_ranges
+from kdumpd.vmcore.memory import Memory, Range
+from kdumpd.vmcore.paging import page_tables
 from kdumpd.vmcore.vmcore import Vmcore
-from tests.builders.vmcore import DIRECT, MIB, SECTION_PAGES, VMEMMAP, VmcoreBuilder
+from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
+from tests.builders.vmcore import DIRECT, IMAGE, MIB, SECTION_PAGES, VMEMMAP, VmcoreBuilder
+from tests.builders.vmcoreinfo import KERNEL_6_1, text
 
 _ROOTS = 0x204000
 _SECTIONS = 0x20C000
@@ -176,3 +181,37 @@ def test_a_section_that_points_nowhere_is_an_error(tmp_path: Path) -> None:
     builder.write(_SECTIONS, pack("<Q", 0x1234567F00 | 7))
     with pytest.raises(VmcoreError, match="not an address of the kernel's"):
         _runs(builder, tmp_path)
+
+
+def test_four_tebibytes_are_walked_in_little_memory() -> None:
+    """vmemmap of 2 MiB leaves, its tables answered by functions: a billion structures, 32,768 leaves, one run."""
+    tebibyte, first_leaf = 1 << 40, 1 << 41
+    info = VmcoreInfo(
+        text({**KERNEL_6_1, "SYMBOL(init_top_pgt)": f"{IMAGE + 0x1000:x}", "SYMBOL(mem_section)": f"{DIRECT:x}"})
+    )
+
+    def read_physical(address: int, size: int) -> bytes:
+        if address == 0x1000:
+            entries = [0x10003 if index == VMEMMAP >> 39 & 511 else 0 for index in range(512)]
+        elif address == 0x10000:
+            entries = [(0x100000 + index * 4096) | 3 for index in range(512)]
+        else:
+            first = (address - 0x100000) // 4096 * 512
+            entries = [first_leaf + (first + index) * 2 * MIB | 0x83 for index in range(512)]
+        return pack("<512Q", *entries)
+
+    def read_virtual(address: int, size: int) -> bytes:
+        if size == 8:
+            return pack("<Q", DIRECT + 0x10000)
+        return pack("<QQ", VMEMMAP | 7, 0) * 256
+
+    with Path("/dev/null").open("rb") as file:
+        segments = (Segment(0, 0, 4 * tebibyte, 4 * tebibyte, 0),)
+        memory = Memory(file.fileno(), ElfCore(X86_64, segments, b"", (0, 0), 0, 0), "vmcore")
+        tables = page_tables(X86_64, info, read_physical)
+        tracemalloc.start()
+        runs = list(mem_map(X86_64, info, memory, tables, read_virtual))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert runs == [MemMapRun(0, 1 << 30, first_leaf)]
+    assert most < 2 * MIB
