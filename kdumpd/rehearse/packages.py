@@ -210,7 +210,10 @@ class Archive:
             keyring = self._newer_keyring()
             self.say(f"{KEYRING_PACKAGE} here is older than a suite's key; going on with {keyring}")
             sources.write_text(render_sources(debian, security, signed_by=str(keyring)))
-            self._update()
+            complaints = self._update()
+        for line in complaints.splitlines():
+            if line.startswith("E: ") and "/dists/" in line:
+                self.say(f"passed over: {line.removeprefix('E: ')}")
         if not self._has_lists():
             reason = next((line for line in complaints.splitlines() if line.startswith(("E:", "W:"))), "no answer")
             raise HostError(
