@@ -31,6 +31,8 @@ LEAST_MEMORY = 512 << 20
 
 def run(options: argparse.Namespace) -> int:
     """Show the rehearsal; 0 only where its dump was verified."""
+    if options.keep_memory and options.output is None:
+        raise UsageError("--keep-memory: where to? name a directory with --output as well")
     session.require_programs()
     policy = read_policy(options.policy)
     console = Console(stderr=options.json, highlight=False)

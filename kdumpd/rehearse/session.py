@@ -58,9 +58,9 @@ class _VmDisk(NamedTuple):
     device: str
 
 
-def require_programs() -> None:
+def require_programs(needs: tuple[tuple[str, str], ...] = _NEEDS) -> None:
     """Every program that a rehearsal runs is installed; HostError has one command that installs what is not."""
-    missing = {name: package for name, package in _NEEDS if program.find(name) is None}
+    missing = {name: package for name, package in needs if program.find(name) is None}
     if missing:
         packages = " ".join(sorted(set(missing.values())))
         raise HostError(f"{', '.join(missing)}: not installed; run: apt-get install {packages}")
