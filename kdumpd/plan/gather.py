@@ -41,7 +41,9 @@ def obstacles(facts: HostFacts, load: bool) -> tuple[str, ...]:
             "reservation: no memory is reserved for a crash kernel; add crashkernel=192M to the kernel's command line "
             "in the boot loader and restart"
         )
-    if facts.kernel.modules is None:
+    if not release:
+        found.append("kernel: no kernel is installed there: lib/modules has no release; install a kernel's package")
+    elif facts.kernel.modules is None:
         found.append(f"kernel: there is no /lib/modules/{release}; install that kernel's package")
     if load and facts.kernel.vmlinuz is None:
         found.append(f"kernel: there is no /boot/vmlinuz-{release}; install that kernel's package")
