@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from kdumpd.errors import RehearsalError
 from kdumpd.host import program
@@ -23,16 +24,28 @@ _FEATURES = (
 )
 
 
-def make(path: Path, size: int, directories: Iterable[str] = ()) -> str:
-    """An ext4 file system of `size` bytes in the new sparse file `path`, with these directories; its UUID."""
+class FilledFile(NamedTuple):
+    """A file that a new file system already holds: `block`, as often as `blocks` says."""
+
+    name: str
+    block: bytes
+    blocks: int
+
+
+def make(path: Path, size: int, directories: Iterable[str] = (), files: Iterable[FilledFile] = ()) -> str:
+    """An ext4 file system of `size` bytes in the new sparse file `path`, with these directories and files; its UUID."""
     identity = str(uuid.uuid4())
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory(dir=path.parent) as root:
+        for file in files:
+            with Path(root, file.name).open("wb") as stream:
+                for _ in range(file.blocks):
+                    stream.write(file.block)
         for directory in directories:
             Path(root, directory.lstrip("/")).mkdir(parents=True, exist_ok=True)
-        for folder in (Path(root), *Path(root).rglob("*")):
-            folder.chmod(0o755)
-        with path.open("xb") as file:
-            file.truncate(size)
+        for made in (Path(root), *Path(root).rglob("*")):
+            made.chmod(0o755)
+        with path.open("xb") as disk:
+            disk.truncate(size)
         _run("mkfs.ext4", "-q", "-F", "-O", _FEATURES, "-N", "2048", "-m", "0", "-U", identity, "-d", root, str(path))
     return identity
 

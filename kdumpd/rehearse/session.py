@@ -30,13 +30,13 @@ from kdumpd.rehearse.outcome import Guest, Image, Outcome, Saved
 from kdumpd.rehearse.scenario import Disk, Scenario
 from kdumpd.rehearse.timeline import Event, Phase
 from kdumpd.rehearse.vm import X86_64, Machine
-from kdumpd.rehearse.workload import amounts
+from kdumpd.rehearse.workload import BLOCK_PAGES, PAGE, Kind, amounts, marked_page
 from kdumpd.steps.build import BuildImage, CaptureTarget
 
 #: What a QEMU machine's disks need.
 VM_DRIVERS = ("virtio_pci", "virtio_blk")
 HOSTNAME = "rehearsal"
-_SCRATCH_SIZE = 2 << 30
+_SCRATCH_SPARE = 256 << 20  # bytes of the scratch disk beside its files
 _NEEDS = (
     (X86_64.program, X86_64.package),
     ("kexec", "kexec-tools"),
@@ -91,7 +91,7 @@ class _Session:
         scratch = self._folder / "scratch.disk"
         try:
             image = self._image(vm_disks)
-            disks.make(scratch, _SCRATCH_SIZE)
+            disks.make(scratch, *self._scratch())
             vm = self._machine(image, vm_disks, scratch)
             at = time.monotonic() - self._started
 
@@ -130,6 +130,13 @@ class _Session:
             device = f"/dev/vd{chr(ord('a') + next(names[disk.read_only]))}" if disk.attached else ""
             made.append(_VmDisk(disk, path, disks.make(path, disk.size, disk.directories), device))
         return tuple(made)
+
+    def _scratch(self) -> tuple[int, tuple[str, ...], tuple[disks.FilledFile, ...]]:
+        """The disk of the workload's page cache: its size, no directories, and the file that the guest reads."""
+        pages = amounts(self._scenario.memory)
+        block = marked_page(self._nonce, Kind.CACHE) * BLOCK_PAGES
+        size = (pages[Kind.CACHE] + pages[Kind.CACHE_PRIVATE]) * PAGE * 5 // 4 + _SCRATCH_SPARE
+        return size, (), (disks.FilledFile(Kind.CACHE, block, pages[Kind.CACHE] // BLOCK_PAGES),)
 
     def _targets(self, vm_disks: tuple[_VmDisk, ...]) -> tuple[CaptureTarget, ...]:
         """The policy's targets, in its order, as they lie on the VM's disks.

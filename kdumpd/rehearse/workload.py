@@ -17,7 +17,7 @@ PAGE = 4096
 MARK = 16
 HUGE_PAGE = 2 << 20
 MAP_HUGETLB = 0x40000  # include/uapi/asm-generic/hugetlb_encode.h, mman.h
-_BLOCK_PAGES = 16
+BLOCK_PAGES = 16
 # One extended attribute of this size on tmpfs is one kmalloc-4k object (struct simple_xattr, 32 to 40 bytes, and the
 # value), so one slab page; fs/xattr.c, simple_xattr_alloc.
 _XATTR = 4000
@@ -26,7 +26,10 @@ _MAX_MARKED = 1 << 30
 
 
 class Kind(enum.StrEnum):
-    """A kind of memory the workload allocates; CACHE is clean page cache, CACHE_PRIVATE has buffers attached."""
+    """A kind of memory the workload allocates.
+
+    CACHE is clean page cache of a file that was there before, CACHE_PRIVATE of one that was written: with buffers.
+    """
 
     ANONYMOUS = "anonymous"
     HUGETLB = "hugetlb"
@@ -51,7 +54,7 @@ def amounts(memory: int) -> dict[Kind, int]:
     """Pages of each kind for a machine of `memory` bytes: a good quarter of it, at most 1 GiB a kind."""
     pages = {kind: min(memory * share // 1000, _MAX_MARKED) // PAGE for kind, share in _SHARES.items()}
     pages[Kind.HUGETLB] -= pages[Kind.HUGETLB] % (HUGE_PAGE // PAGE)
-    return {kind: count - count % _BLOCK_PAGES for kind, count in pages.items()}
+    return {kind: count - count % BLOCK_PAGES for kind, count in pages.items()}
 
 
 def mark(nonce: str, kind: str) -> bytes:
@@ -94,10 +97,10 @@ class Workload:
             self._slab(pages)
         elif kind is Kind.TMPFS:
             self._file(kind, pages, self._tmpfs_directory)
+        elif kind is Kind.CACHE:
+            _read(f"{self._cache_directory}/{kind}")
         else:
-            path = self._file(kind, pages, self._cache_directory)
-            if kind is Kind.CACHE:
-                _read_back(path)
+            self._file(kind, pages, self._cache_directory)
         self.held[kind] = pages if kind is not Kind.HUGETLB else self.held.get(kind, 0)
 
     def hold_nonce_page(self) -> None:
@@ -110,7 +113,7 @@ class Workload:
 
     def _map(self, kind: Kind, pages: int, flags: int) -> None:
         memory = mmap.mmap(-1, pages * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags)
-        block = marked_page(self._nonce, kind) * _BLOCK_PAGES
+        block = marked_page(self._nonce, kind) * BLOCK_PAGES
         for start in range(0, len(memory), len(block)):
             memory[start : start + len(block)] = block
         self._maps.append(memory)
@@ -132,21 +135,23 @@ class Workload:
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             os.setxattr(path, f"trusted.{index % _XATTRS_PER_FILE}", value)
 
-    def _file(self, kind: Kind, pages: int, directory: str) -> str:
+    def _file(self, kind: Kind, pages: int, directory: str) -> None:
         path = f"{directory}/{kind}"
-        block = marked_page(self._nonce, kind) * _BLOCK_PAGES
+        block = marked_page(self._nonce, kind) * BLOCK_PAGES
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
-        for _ in range(0, pages, _BLOCK_PAGES):
+        for _ in range(0, pages, BLOCK_PAGES):
             os.write(descriptor, block)
         os.fsync(descriptor)
         os.close(descriptor)
-        return path
 
 
-def _read_back(path: str) -> None:
-    """The file's pages are in the page cache as a reader leaves them there: clean, without buffers."""
+def _read(path: str) -> None:
+    """The file's pages are in the page cache as a reader leaves them there: clean, without buffers.
+
+    The file was made outside: were it written here first, pages that the cache gave back would still hold its marks,
+    and those on the processors' own lists of free pages are no free pages to a scan.
+    """
     descriptor = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     while os.read(descriptor, 1 << 20):
         pass
     os.close(descriptor)
