@@ -73,3 +73,25 @@ def test_newer_kernels_are_captured_both_ways(tmp_path: Path, kernel: str, polic
 def test_each_level_keeps_and_leaves_out_what_it_says(tmp_path: Path, level: int) -> None:
     """Marked pages of each kind are in the dump or not, as the level says."""
     assert_verified(rehearse(scenario(policy=b"dump: {level: %d}\n" % level), tmp_path))
+
+
+def test_memory_hints_reach_the_capture_kernel_and_their_pages_stay_out(tmp_path: Path) -> None:
+    hints = (
+        b"memmap:\n"
+        b"  - {kind: reserved, start: 0x18690000, size: 64K}\n"
+        b"  - {kind: acpi, start: 0x18700000, size: 64K}\n"
+        b"  - {kind: ram, start: 0x75800000, size: 16M}\n"
+    )
+    outcome = rehearse(scenario(policy=hints), tmp_path)
+    assert_verified(outcome)
+    console = "\n".join(outcome.console)
+    capture = console[console.rindex("] Linux version ") :]
+    for word in ("memmap=64K$0x18690000", "memmap=64K#0x18700000", "memmap=16M@0x75800000"):
+        assert word in capture
+    for line in (
+        "user: [mem 0x0000000018690000-0x000000001869ffff] reserved",
+        "user: [mem 0x0000000018700000-0x000000001870ffff] ACPI data",
+    ):
+        assert line in capture
+    assert outcome.dump is not None
+    assert outcome.dump.record["dump"]["pages"]["hands_off"] == 32
