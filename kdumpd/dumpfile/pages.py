@@ -87,7 +87,7 @@ class PageWriter:
             if not count:
                 return
             pieces = self._pieces(runs, compress)
-            sizes = [len(piece) for piece in pieces]
+            sizes = list(map(len, pieces))
             data = b"".join(pieces)
             del pieces
             offset, _ = self._space.take()
@@ -128,8 +128,7 @@ class PageWriter:
     def _pieces(self, runs: list[Run], compress: Compress) -> list[Piece]:
         """Each page compressed, or as it is where that is not smaller; nothing for a page of zeros that is shared."""
         pages: list[memoryview] = []
-        append, view = pages.append, self._memory.view
-        block, zero = self._plan.layout.block_size, self._zero
+        view, block, zero = self._memory.view, self._plan.layout.block_size, self._zero
         nothing = memoryview(b"") if self._plan.zero_page else memoryview(zero)
         for first, count in runs:
             size = count * block
@@ -138,15 +137,19 @@ class PageWriter:
             except VmcoreError:  # a PT_LOAD that begins or ends inside a page
                 read_page = self._memory.read_page
                 content = b"".join([read_page(pfn) for pfn in range(first, first + count)])
-            window = memoryview(content)
-            for position in range(0, size, block):
-                append(nothing if content.startswith(zero, position) else window[position : position + block])
-        compressed = iter(compress([page for page in pages if page]))
-        pieces: list[Piece] = []
-        for page in pages:
-            piece = next(compressed) if page else page
-            pieces.append(piece if len(piece) < block else page)
-        return pieces
+            window, is_zero = memoryview(content), content.startswith
+            pages += [
+                nothing if is_zero(zero, position) else window[position : position + block]
+                for position in range(0, size, block)
+            ]
+        full = [page for page in pages if page]
+        pieces: list[Piece] = [
+            piece if len(piece) < block else page for page, piece in zip(full, compress(full), strict=True)
+        ]
+        if len(full) == len(pages):
+            return pieces
+        following = iter(pieces)
+        return [next(following) if page else page for page in pages]
 
 
 def write_all(fd: int, data: bytes, offset: int) -> None:
