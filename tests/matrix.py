@@ -1,4 +1,4 @@
-"""`make matrix`: every test on real crashes, one after the other, resumable; writes docs/matrix.md when all have passed.
+"""`make matrix`: every test on real crashes, resumable; writes docs/matrix.md when all have passed.
 
 What passed at this commit is not run again. A tree with uncommitted changes is refused: its result could not be named.
 """
