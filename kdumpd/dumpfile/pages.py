@@ -23,7 +23,7 @@ from kdumpd.vmcore.memory import Memory
 
 CHUNK_BYTES = 1 << 20  # of memory that a worker takes at once: 256 pages of 4 KiB
 CHUNK_PAGES = 256
-WRITE_BEHIND = 8 << 20  # bytes of page cache for what a worker wrote
+DROP_EVERY, DROP_BEHIND = 4 << 20, 64 << 20  # bytes: how often the page cache is dropped, and how far back
 
 # What one worker allocates at most, for `estimate`: a run, its pieces where nothing compresses, the same joined, the
 # bitmap's window and its text, lists of a chunk, and zstd's context.
@@ -160,15 +160,15 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
 
 
 class WriteBehind:
-    """Keeps what one worker has in the page cache below WRITE_BEHIND bytes, so that a capture kernel's few megabytes
-    never fill up with a dump, and the final sync has little left to do.
+    """Has what a worker wrote written back at once and dropped from the page cache soon after, waiting for nothing.
 
-    POSIX_FADV_DONTNEED starts to write dirty pages back without waiting, and drops clean ones (mm/fadvise.c).
+    So a capture kernel's few megabytes never fill up with a dump, and the final sync has little left to do.
+    POSIX_FADV_DONTNEED starts to write dirty pages back without waiting, and drops clean ones (mm/fadvise.c); those
+    that a slow disk has not taken by then are dropped by one of the later calls, and the kernel bounds their number.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._ranges: list[tuple[int, int]] = []
         self._size = 0
 
     def wrote(self, offset: int, size: int) -> None:
@@ -176,11 +176,8 @@ class WriteBehind:
         if not size:
             return
         os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_DONTNEED)
-        self._ranges.append((offset, size))
         self._size += size
-        if self._size >= WRITE_BEHIND:
-            os.fdatasync(self._fd)
-            for start, length in self._ranges:
-                os.posix_fadvise(self._fd, start, length, os.POSIX_FADV_DONTNEED)
-            self._ranges.clear()
+        if self._size >= DROP_EVERY:
+            start = max(0, offset - DROP_BEHIND)
+            os.posix_fadvise(self._fd, start, offset - start, os.POSIX_FADV_DONTNEED)
             self._size = 0
