@@ -204,6 +204,7 @@ class Vm:
 
     def end_reason(self) -> str:
         """What QEMU complained of last, or how it ended."""
+        self._threads[-1].join(timeout=1)  # the console may end a moment before the complaint is read
         return self._complaints[-1] if self._complaints else f"exit status {self._process.poll()}"
 
     def _read_console(self) -> None:
