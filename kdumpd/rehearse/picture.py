@@ -39,7 +39,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
     console.print()
     for check in document["checks"]:
         style = "green" if check["good"] else "bold red"
-        line = Text.assemble("  ", ("good" if check["good"] else "BAD ", style), f"  {check['name']}: {check['found']}")
+        line = Text.assemble(("  good  " if check["good"] else "  BAD   ", style), f"{check['name']}: {check['found']}")
         line.truncate(WIDTH, overflow="ellipsis")
         console.print(line)
     console.print()
