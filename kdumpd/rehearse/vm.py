@@ -214,7 +214,6 @@ class Vm:
             *whole, rest = (rest + data).split(b"\n")
             self._add(whole)
         self._add([rest] if rest else [])
-        self._threads[1].join(timeout=5)  # what QEMU complained of is why it ended
         with self._news:
             self._ended = True
             self._news.notify_all()
