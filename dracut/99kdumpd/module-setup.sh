@@ -20,6 +20,10 @@ install() {
         # shellcheck disable=SC2154
         inst_simple "$moddir/kdumpd-capture.service" "$systemdsystemunitdir/kdumpd-capture.service"
         $SYSTEMCTL -q --root "$initdir" add-wants initrd.target kdumpd-capture.service
+        # There where dracut has to put a target's device together.
+        if [ -f "$KDUMPD_STAGING/etc/kdumpd/initqueue-finished.sh" ]; then
+            inst_hook initqueue/finished 50 "$KDUMPD_STAGING/etc/kdumpd/initqueue-finished.sh"
+        fi
     else
         ln -s usr/lib/kdumpd/capture "$initdir/init"
     fi

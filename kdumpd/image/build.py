@@ -108,7 +108,7 @@ def _stage(step: BuildImage, of: closure.Program, chosen: _Chosen, staging: Path
         settings.MODULES: settings.modules_json(f"/{inside}" for _, inside in files.modules),
     }
     if step.boot == "dracut" and step.dracut_modules:
-        texts.update(units.drop_ins(step.targets))
+        texts.update(units.waiting(step.targets))
     for path, text in texts.items():
         (staging / path).parent.mkdir(parents=True, exist_ok=True)
         (staging / path).write_text(text)

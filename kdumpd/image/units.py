@@ -1,4 +1,4 @@
-"""What systemd is told in an image that it boots: the targets' devices to wait for. Pure.
+"""What systemd and dracut are told in an image where they assemble the targets' devices: which to wait for. Pure.
 
 Called by `image.build` for the dracut way. May import `steps` alone.
 """
@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from kdumpd.steps.build import CaptureTarget
 
 DROP_IN = "etc/systemd/system/kdumpd-capture.service.d/targets.conf"
+
+#: A hook for dracut's initqueue, which runs what assembles devices until this succeeds; module-setup.sh installs it.
+FINISHED = "etc/kdumpd/initqueue-finished.sh"
 
 #: Seconds that the runner's start waits for a device; then it starts anyway, saves what it can, and tries each target.
 PATIENCE = 60
@@ -31,18 +34,28 @@ def escaped(path: str) -> str:
     return "".join(one(position, letter) for position, letter in enumerate(path.strip("/"))) or "-"
 
 
-def _device_unit(device: str) -> str:
+def _device_path(device: str) -> str:
     tag, equals, value = device.partition("=")
-    return f"{escaped(f'/dev/disk/{_BY_TAG[tag]}/{value}' if equals and tag in _BY_TAG else device)}.device"
+    return f"/dev/disk/{_BY_TAG[tag]}/{value}" if equals and tag in _BY_TAG else device
 
 
-def drop_ins(targets: Iterable[CaptureTarget]) -> dict[str, str]:
-    """Drop-in files by path: the runner's unit comes after every target's device, for `PATIENCE` seconds."""
-    units = tuple(dict.fromkeys(_device_unit(target.device) for target in targets))
+def _finished(paths: Iterable[str]) -> str:
+    tests = " && ".join(f"[ -e '{path}' ]" for path in paths)
+    return (
+        "# Every target's device is there, or has been waited for long enough.\n"
+        "read -r uptime _ < /proc/uptime\n"
+        f'[ "${{uptime%%.*}}" -ge {PATIENCE} ] || {{ {tests}; }}\n'
+    )
+
+
+def waiting(targets: Iterable[CaptureTarget]) -> dict[str, str]:
+    """Files by path: the runner's unit comes after every target's device, for `PATIENCE` seconds."""
+    paths = tuple(dict.fromkeys(_device_path(target.device) for target in targets))
+    units = tuple(f"{escaped(path)}.device" for path in paths)
     if not units:
         return {}
     lines = ["[Unit]", *(f"{key}={unit}" for unit in units for key in ("Wants", "After"))]
-    files = {DROP_IN: "\n".join(lines) + "\n"}
+    files = {DROP_IN: "\n".join(lines) + "\n", FINISHED: _finished(paths)}
     for unit in units:
         files[f"etc/systemd/system/{unit}.d/patience.conf"] = f"[Unit]\nJobRunningTimeoutSec={PATIENCE}s\n"
     return files

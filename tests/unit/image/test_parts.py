@@ -87,10 +87,13 @@ def test_unit_names_are_escaped_as_systemd_does(path: str) -> None:
 
 
 def test_the_runners_unit_waits_for_each_device_but_not_for_ever() -> None:
-    files = units.drop_ins([TARGET, TARGET])
+    files = units.waiting([TARGET, TARGET])
     unit = "dev-disk-by\\x2duuid-ab\\x2dcd.device"
     assert files[units.DROP_IN] == f"[Unit]\nWants={unit}\nAfter={unit}\n"
     assert files[f"etc/systemd/system/{unit}.d/patience.conf"] == "[Unit]\nJobRunningTimeoutSec=60s\n"
+    script = files[units.FINISHED]
+    assert "[ -e '/dev/disk/by-uuid/ab-cd' ]" in script
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
 def test_ldd_is_understood() -> None:
