@@ -23,10 +23,11 @@ from kdumpd.policy.units import parse_size
 from kdumpd.rehearse import kernels, report, session
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.outcome import Outcome
-from kdumpd.rehearse.scenario import Panic, Scenario
+from kdumpd.rehearse.scenario import Panic, Patience, Scenario
 
 DEFAULT_POLICY = "/etc/kdumpd.yaml"
 LEAST_MEMORY = 512 << 20
+SECONDS_PER_GIB = 30.0  # that filling and dumping a larger machine may take on top
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,6 +72,7 @@ def _scenario(options: argparse.Namespace, policy: Policy, teller: report.Teller
         crashkernel=options.crashkernel,
         image=armed_image(kernel, policy),
         keep_memory=options.keep_memory,
+        patience=Patience(whole=Patience().whole + SECONDS_PER_GIB * (memory >> 30)),
     )
 
 

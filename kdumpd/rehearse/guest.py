@@ -116,6 +116,7 @@ def _carry_out() -> None:
     say("loaded", **_load_crash_kernel(orders))
     workload = Workload(orders.nonce, "/scratch", "/load")
     for kind, pages in orders.load.items():
+        print(f"filling {pages} pages: {kind}", flush=True)  # a console that is silent for long counts as a hang
         workload.allocate(Kind(kind), pages)
     workload.hold_nonce_page()
     Path("/dev/kmsg").write_text(f"<5>kdumpd rehearsal nonce {orders.nonce}\n")
@@ -178,8 +179,9 @@ def _crash(panic: str) -> None:
     elif panic == "oom":
         Path("/proc/sys/vm/panic_on_oom").write_text("1")
         say("crashing", panic=panic)
-        hog = []
+        hog: list[bytearray] = []
         while True:
+            print(f"hog: {len(hog) * 64} MiB", flush=True)
             hog.append(bytearray(64 << 20))
             hog[-1][::4096] = bytes(len(hog[-1]) // 4096)
     while True:

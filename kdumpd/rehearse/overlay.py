@@ -47,9 +47,7 @@ def files(
     order += [path for path in _modules(carried) if path not in order]
     brought[settings.MODULES] = settings.modules_json(order).encode()
     brought[settings.TARGETS] = settings.targets_json(targets, hostname, ()).encode()
-    if units.DROP_IN in carried and not _waits_for(carried[units.DROP_IN], targets):
-        # The image waits for the devices of the machine it is armed for; here the runner itself waits for the VM's.
-        brought[units.DROP_IN] = b"[Unit]\n"
+    brought.update(_without_waiting(carried))
     brought.update({file.path.lstrip("/"): file.content for file in extra})
     brought.setdefault(OVERLAY, listing(brought))
     return brought
@@ -79,8 +77,14 @@ def _entries(image: Path) -> Iterable[archive.Entry]:
     return archive.unpack(unpacked, str(image))
 
 
-def _waits_for(drop_in: archive.Entry, targets: tuple[CaptureTarget, ...]) -> bool:
-    return units.drop_ins(targets).get(units.DROP_IN, "").encode() == drop_in.data
+def _without_waiting(carried: Iterable[str]) -> dict[str, bytes]:
+    """What makes an image wait for the devices of the machine it is armed for, without effect.
+
+    The VM's are plain disks, which the runner itself waits for.
+    """
+    hook = Path(units.FINISHED).name
+    idle = {path: b"true\n" for path in carried if "/hooks/initqueue/finished/" in path and path.endswith(hook)}
+    return idle | ({units.DROP_IN: b"[Unit]\n"} if units.DROP_IN in carried else {})
 
 
 def _modules(carried: dict[str, archive.Entry]) -> list[str]:

@@ -9,6 +9,7 @@ but `report` and `picture`.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -72,6 +73,8 @@ def rehearse(scenario: Scenario, folder: Path, tell: Tell = lambda event: None) 
     HostError, ImageError, LoadError and RehearsalError where the rehearsal could not be set up; what goes wrong inside
     the VM is in the outcome.
     """
+    if os.uname().machine != "x86_64":
+        raise HostError(f"rehearse: makes x86_64 machines only, this one is {os.uname().machine}")
     require_programs()
     return _Session(scenario, folder, tell).run()
 
@@ -139,18 +142,14 @@ class _Session:
         return size, (), (disks.FilledFile(Kind.CACHE, block, pages[Kind.CACHE] // BLOCK_PAGES),)
 
     def _targets(self, vm_disks: tuple[_VmDisk, ...]) -> tuple[CaptureTarget, ...]:
-        """The policy's targets, in its order, as they lie on the VM's disks.
-
-        In the dracut way udev loads the disks' drivers, from the image's own list of modules: there they go into it.
-        """
-        drivers = VM_DRIVERS if self._scenario.policy.capture_kernel.boot is Boot.DRACUT else ()
+        """The policy's targets, in its order, as they lie on the VM's disks."""
         homes = {directory: vm_disk for vm_disk in vm_disks for directory in vm_disk.disk.directories}
         found = []
         for target in self._scenario.policy.targets:
             home = homes.get(target.path)
             if home is None:
                 raise RehearsalError(f"{target.path}: no disk of the scenario holds this target")
-            found.append(CaptureTarget(f"UUID={home.uuid}", "ext4", target.path, target.path, drivers))
+            found.append(CaptureTarget(f"UUID={home.uuid}", "ext4", target.path, target.path))
         return tuple(found)
 
     def _image(self, vm_disks: tuple[_VmDisk, ...]) -> Image:

@@ -71,10 +71,15 @@ def test_a_list_of_ones_own_is_left_as_it_is(tmp_path: Path, kernel: Kernel) -> 
 
 
 def test_an_image_that_waits_for_another_machines_disks_does_not_here(tmp_path: Path, kernel: Kernel) -> None:
-    waiting = archive.file(units.DROP_IN, b"[Unit]\nAfter=dev-sda1.device\n")
-    assert laid(image_of(tmp_path, waiting), kernel)[units.DROP_IN] == b"[Unit]\n"
-    own = archive.file(units.DROP_IN, units.drop_ins((TARGET,))[units.DROP_IN].encode())
-    assert units.DROP_IN not in laid(image_of(tmp_path, own), kernel)
+    hook = "var/lib/dracut/hooks/initqueue/finished/50-initqueue-finished.sh"
+    waiting = (
+        archive.file(units.DROP_IN, b"[Unit]\nAfter=dev-sda1.device\n"),
+        archive.file(hook, b"[ -e /dev/sda1 ]\n"),
+    )
+    files = laid(image_of(tmp_path, *waiting), kernel)
+    assert files[units.DROP_IN] == b"[Unit]\n"
+    assert files[hook] == b"true\n"
+    assert not {units.DROP_IN, hook} & set(laid(image_of(tmp_path), kernel))
 
 
 def test_the_archive_is_aligned_so_that_another_may_follow(tmp_path: Path, kernel: Kernel) -> None:
