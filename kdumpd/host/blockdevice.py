@@ -13,9 +13,9 @@ from kdumpd.errors import HostError
 #: What builds a device of others, by the beginning of its device-mapper UUID, and the dracut modules that can.
 _MAPPED = {
     "LVM-": ("LVM", ("dm", "lvm")),
-    "CRYPT-": ("encryption", ("dm", "crypt")),
     "mpath-": ("multipath", ("dm", "multipath")),
 }
+_ENCRYPTED = "CRYPT-"
 _RAID = ("RAID", ("mdraid",))
 _OTHER = ("device mapper", ("dm",))
 
@@ -24,7 +24,7 @@ _OTHER = ("device mapper", ("dm",))
 class BlockDevice:
     """A device: its kernel name, the modules or modaliases of its drivers (top layer first), and what assembles it.
 
-    `assembled` names the layers (LVM, RAID, encryption); empty for a plain disk or partition. `dracut_modules` are
+    `assembled` names the layers (LVM, RAID, multipath); empty for a plain disk or partition. `dracut_modules` are
     those that put it together.
     """
 
@@ -85,6 +85,11 @@ def read(sys: Path, number: str, path: str) -> BlockDevice:
     drivers: dict[str, None] = dict.fromkeys(drivers_above(disk, (sys / "devices").resolve()))
     assembled: dict[str, None] = {}
     modules: dict[str, None] = {}
+    if _text(disk / "dm" / "uuid").startswith(_ENCRYPTED):
+        raise HostError(
+            f"{path}: lies on the encrypted {disk.name}, whose key a capture kernel does not have; "
+            "name a directory on a disk that is not encrypted"
+        )
     slaves = sorted((disk / "slaves").iterdir()) if (disk / "slaves").is_dir() else []
     if slaves:
         layer, needed = _layer(disk)

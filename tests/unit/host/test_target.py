@@ -43,18 +43,28 @@ def test_without_udevs_database_the_uuid_is_that_of_its_link(machine: FakeMachin
     assert locate("/", machine.places).uuid == "feed-beef"
 
 
-def test_a_logical_volume_on_an_encrypted_disk_needs_dracut_and_the_disks_drivers(machine: FakeMachine) -> None:
-    machine.device("virtual/block/dm-0", "253:0")
-    machine.write("sys/devices/virtual/block/dm-0/dm/uuid", "CRYPT-LUKS2-x\n")
-    machine.link("sys/devices/virtual/block/dm-0/slaves/sda1", f"sys/devices/{machine.partition}")
-    machine.device("virtual/block/dm-1", "253:1")
-    machine.write("sys/devices/virtual/block/dm-1/dm/uuid", "LVM-abc\n")
-    machine.link("sys/devices/virtual/block/dm-1/slaves/dm-0", "sys/devices/virtual/block/dm-0")
+def mapped(machine: FakeMachine, number: int, uuid: str, slave: str) -> str:
+    """A device-mapper device over another; its path below /sys/devices."""
+    path = machine.device(f"virtual/block/dm-{number}", f"253:{number}")
+    machine.write(f"sys/devices/{path}/dm/uuid", f"{uuid}\n")
+    machine.link(f"sys/devices/{path}/slaves/{Path(slave).name}", f"sys/devices/{slave}")
+    return path
+
+
+def test_a_logical_volume_on_multipath_needs_dracut_and_the_disks_drivers(machine: FakeMachine) -> None:
+    mapped(machine, 1, "LVM-abc", mapped(machine, 0, "mpath-x", machine.partition))
     machine.mounts("27 1 253:1 / / rw - xfs /dev/mapper/vg-root rw")
     device = locate("/", machine.places).device
-    assert device.assembled == ("LVM", "encryption")
-    assert device.dracut_modules == ("dm", "lvm", "crypt")
+    assert device.assembled == ("LVM", "multipath")
+    assert device.dracut_modules == ("dm", "lvm", "multipath")
     assert device.drivers == ("sd_mod", "ahci")
+
+
+def test_an_encrypted_disk_is_refused_wherever_it_lies_below(machine: FakeMachine) -> None:
+    mapped(machine, 1, "LVM-abc", mapped(machine, 0, "CRYPT-LUKS2-x", machine.partition))
+    machine.mounts("27 1 253:1 / / rw - xfs /dev/mapper/vg-root rw")
+    with pytest.raises(HostError, match="the encrypted dm-0, whose key a capture kernel does not have"):
+        locate("/var/crash", machine.places)
 
 
 def test_a_raid_needs_its_own_module(machine: FakeMachine) -> None:
