@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR := $(CACHE)/pip
 
 CHECK_PACKAGES := cpio python3-venv shellcheck
-VM_PACKAGES := busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
+VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
 	qemu-system-x86 zstd
 BENCH_PACKAGES := kdump-tools debootstrap
 
@@ -59,7 +59,7 @@ bench: venv vm-tools
 	@$(BIN)/python -m bench
 
 docs: venv
-	@$(BIN)/python -m kdumpd.policy.reference
+	@$(BIN)/python -m kdumpd.policy.reference docs/policy.md
 
 picture: venv vm-tools
 	@$(BIN)/python -m kdumpd.rehearse.picture docs/rehearsal.svg
