@@ -42,14 +42,16 @@ RECIPES = {
         Recipe("newest", "linux-image-amd64"),
         # Four-level page tables, no 1 GiB pages.
         Recipe("6.1-nokaslr", "linux-image-amd64=6.1", append="nokaslr", processor="qemu64"),
-        # Above 4 GiB, most of it never touched.
-        Recipe("6.1-high", "linux-image-amd64=6.1", memory=5120),
+        # Above 4 GiB, most of it never touched; one page of 1 GiB.
+        Recipe("6.1-high", "linux-image-amd64=6.1", memory=5120, append="hugepagesz=1G hugepages=1 hugepagesz=2M"),
         Recipe("6.1-numa", "linux-image-amd64=6.1", memory=2048, nodes=4, processors=4),
         # hugetlb's vmemmap optimisation: fake heads, tails that share their page structures.
         Recipe("6.12-hvo", "linux-image-amd64=6.12", append="hugetlb_free_vmemmap=on", hugetlb=128),
         # The oldest: what page[1] says of a compound page, flags that moved since.
         Recipe("5.10", "linux-image-amd64=5.10", processor="qemu64"),
-        Recipe("arm64", "linux-image-arm64=6.12", architecture="arm64", processor="cortex-a72", crashkernel="256M"),
+        Recipe("arm64", "linux-image-arm64=6.1", architecture="arm64", processor="cortex-a72", crashkernel="256M"),
+        # Built for 52 bits of virtual address, of which this processor has 48.
+        Recipe("arm64-52", "linux-image-arm64=6.12", architecture="arm64", processor="cortex-a72", crashkernel="256M"),
         # A running guest's memory as QEMU writes it.
         Recipe("6.1-live", "linux-image-amd64=6.1", memory=512, live=True),
         # For benchmarks: full of cache and anonymous memory; idle and large.

@@ -62,7 +62,12 @@ if [ "$BALLOON" -gt 0 ]; then
     wait_for MemTotal 0 $((before - BALLOON + 1))
 fi
 
-if [ -b /dev/vda ]; then
+if [ "$CACHE" -gt 0 ]; then
+    patience=100
+    until [ -b /dev/vda ] || [ "$patience" -eq 0 ]; do
+        usleep 100000
+        patience=$((patience - 1))
+    done
     mount -t ext4 /dev/vda /disk || say "FAILED: mount"
     # Read back after a new mount: page cache without buffers. Then written: page cache with buffers (PG_private).
     seed "$CACHE" >/disk/read
@@ -71,6 +76,8 @@ if [ -b /dev/vda ]; then
     cat /disk/read >/dev/null
     seed "$PRIVATE" >/disk/written
     sync
+    # Held open: poisoning a page drops unused inodes, and their pages with them (5.10).
+    sleep 100000 3</disk/read 4</disk/written &
 fi
 
 seed "$TMPFS" >/tmp/shmem
