@@ -48,8 +48,9 @@ class Fates:
         while self.position < end:
             at = self.position - self._start
             count = min(end - self.position, CHUNK - at)
-            if count == CHUNK and self._plain():
-                self._whole(fate)
+            uniform = self._uniform(fate) if count == CHUNK else None
+            if uniform is not None:
+                self._whole(uniform)
                 continue
             self._chunk[at : at + count] = _RUN[fate][:count]
             self._advance(count)
@@ -111,12 +112,15 @@ class Fates:
         if self._progress is not None:
             self._progress(self.position, self._max_pfn)
 
-    def _plain(self) -> bool:
-        """True if nothing has to be laid over the chunk that starts at `position`."""
+    def _uniform(self, fate: Fate) -> Fate | None:
+        """The one fate of the whole chunk from `position` on, or None where something is laid over a part of it."""
         start, end = self.position, self.position + CHUNK
+        if any(interval.start < end and start < interval.end for interval in self._hands_off):
+            return None
         at = bisect_right(self._ends, start)
-        within = at < len(self._present) and self._present[at].start <= start and end <= self._present[at].end
-        return within and not any(interval.start < end and start < interval.end for interval in self._hands_off)
+        if at == len(self._present) or end <= self._present[at].start:
+            return Fate.HOLE
+        return fate if self._present[at].start <= start and end <= self._present[at].end else None
 
     def _whole(self, fate: Fate) -> None:
         """A whole chunk of one fate needs no packing."""

@@ -22,7 +22,7 @@ class Bits:
     """Takes bitmap 2."""
 
     def __init__(self) -> None:
-        self.content = b""
+        self.content = bytearray()
 
     def write(self, bits: bytes) -> None:
         self.content += bits
@@ -103,6 +103,17 @@ def test_hole_between_pt_loads_is_neither_kept_nor_counted(tmp_path: Path) -> No
     assert counts.total == 256 * 256 - (0x100 - 0x9F) - 1
     assert bits.none_kept(0x9F, 0x100)
     assert not bits.kept(0)
+
+
+def test_hole_of_terabytes_is_passed_in_whole_chunks(tmp_path: Path) -> None:
+    class High(VmcoreBuilder):
+        def segments(self) -> list[tuple[int, int, int]]:
+            return [*super().segments(), (1 << 40, 0xFFFF888000000000 + (1 << 45), 4096)]
+
+    bits, counts = scanned(High(), tmp_path)
+    assert counts.total == 256 * 256 - (0x100 - 0x9F) - 1 + 1
+    assert bits.kept(1 << 28)
+    assert len(bits.content) == ((1 << 28) + 1 + 7) // 8
 
 
 def test_pages_of_an_offline_section_are_kept(tmp_path: Path) -> None:
