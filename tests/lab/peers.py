@@ -13,12 +13,11 @@ from kdumpd.errors import HostError
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.packages import CACHE, Archive, Say, new_folder
 
-LIBRARIES = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
-LOADERS = {"amd64": "ld-linux-x86-64.so.2", "arm64": "ld-linux-aarch64.so.1"}
+LIBRARIES = "x86_64-linux-gnu"
+LOADER = "ld-linux-x86-64.so.2"
 # makedumpfile follows kernels late; the newest suite that has it is the best judge.
 NEWEST = "sid"
 DEBIAN_13 = "trixie"
-DEBIAN_12 = "bookworm"
 
 
 class Program(NamedTuple):
@@ -43,12 +42,9 @@ class Program(NamedTuple):
         )
 
 
-def makedumpfile(suite: str = NEWEST, say: Say = lambda line: None, architecture: str = "amd64") -> Program:
-    """makedumpfile of a Debian suite: 1.7.6 of trixie is the speed reference, sid's knows the newest kernels.
-
-    It reads vmcores of the architecture that it was built for; arm64's runs under QEMU's user mode.
-    """
-    return program("makedumpfile", suite, say, architecture)
+def makedumpfile(suite: str = NEWEST, say: Say = lambda line: None) -> Program:
+    """makedumpfile of a Debian suite: 1.7.6 of trixie is the speed reference, sid's knows the newest kernels."""
+    return program("makedumpfile", suite, say)
 
 
 def crash(suite: str = NEWEST, say: Say = lambda line: None) -> Program:
@@ -63,21 +59,13 @@ def ask_crash(vmlinux: Path, dump: Path, *commands: str, suite: str = NEWEST) ->
     return done.stdout + done.stderr
 
 
-def program(package: str, suite: str, say: Say = lambda line: None, architecture: str = "amd64") -> Program:
+def program(package: str, suite: str, say: Say = lambda line: None) -> Program:
     """A package's program of its own name, with the libraries of its suite, in `~/.cache/kdumpd/packages`."""
-    version, folder = with_libraries(Archive(architecture, CACHE, say), package, suite)
-    libraries = [folder / place / LIBRARIES[architecture] for place in ("usr/lib", "lib")]
-    loader = next(path for path in (library / LOADERS[architecture] for library in libraries) if path.exists())
+    version, folder = with_libraries(Archive("amd64", CACHE, say), package, suite)
+    libraries = [folder / place / LIBRARIES for place in ("usr/lib", "lib")]
+    loader = next(path for path in (library / LOADER for library in libraries) if path.exists())
     binary = next(path for path in (folder / "usr/bin" / package, folder / "usr/sbin" / package) if path.is_file())
-    argv: tuple[str, ...] = (
-        str(loader),
-        "--library-path",
-        ":".join(str(path) for path in libraries if path.is_dir()),
-        str(binary),
-    )
-    if architecture == "arm64":
-        _, emulator = with_libraries(Archive("amd64", CACHE, say), "qemu-user-static", DEBIAN_12)
-        argv = (str(emulator / "usr/bin/qemu-aarch64-static"), *argv)
+    argv = (str(loader), "--library-path", ":".join(str(path) for path in libraries if path.is_dir()), str(binary))
     return Program(argv, version.partition("-")[0])
 
 
