@@ -139,6 +139,6 @@ def _raise_console_level() -> None:
 def _set(path: str, value: str) -> None:
     try:
         with open(path, "w", encoding="utf-8") as stream:
-            stream.write(value)
+            stream.write(f"{value}\n")  # printk_devkmsg takes no word without its end of line
     except OSError:
         return
