@@ -10,10 +10,10 @@ from pathlib import Path
 
 from kdumpd.capture.save import INCOMPLETE, Saved, SaveOptions, as_json, save_dump
 from kdumpd.errors import UsageError
-from kdumpd.policy.model import Compression, CompressionKind, PageKind
+from kdumpd.policy.model import Compression, PageKind
+from kdumpd.policy.units import parse_compression
 from kdumpd.vmcore.vmcore import Vmcore
 
-_LEVELS = {CompressionKind.ZSTD: (1, 22, 1), CompressionKind.ZLIB: (1, 9, 1)}  # lowest, highest, default
 _MOST_LEVEL = 31
 _MOST_JOBS = 256
 
@@ -63,21 +63,10 @@ def page_kinds(text: str) -> PageKind:
 
 def compression(text: str) -> Compression:
     """KIND or KIND:LEVEL from the command line."""
-    name, colon, level = text.partition(":")
     try:
-        kind = CompressionKind(name)
-    except ValueError:
-        raise UsageError(f"--compression {text}: want zstd[:LEVEL], zlib[:LEVEL] or none") from None
-    if kind not in _LEVELS:
-        if colon:
-            raise UsageError(f"--compression {text}: {name} has no level")
-        return Compression(kind, 0)
-    lowest, highest, default = _LEVELS[kind]
-    if not colon:
-        return Compression(kind, default)
-    if not (level.isascii() and level.isdigit() and lowest <= int(level) <= highest):
-        raise UsageError(f"--compression {text}: want a level from {lowest} to {highest}")
-    return Compression(kind, int(level))
+        return parse_compression(text)
+    except ValueError as error:
+        raise UsageError(f"--compression: {error}") from None
 
 
 def jobs(text: str) -> int | None:

@@ -32,7 +32,11 @@ def _argument(name: str, **options: Any) -> Argument:
 JSON = _argument("--json", action="store_true", help="print JSON instead of text")
 POLICY = _argument("--policy", metavar="FILE", default="/etc/kdumpd.yaml", help="the policy (default %(default)s)")
 ROOT = _argument(
-    "--root", metavar="DIR", default="/", help="work on the system that is rooted here (default %(default)s)"
+    "--root",
+    metavar="DIR",
+    default="/",
+    help="for installers: the system mounted at DIR, on this machine's disks; its image is built, never loaded "
+    "(default %(default)s)",
 )
 
 VERBS: tuple[Verb, ...] = (

@@ -120,7 +120,8 @@ def machine_of(facts: HostFacts) -> commandline.Machine:
 def gather(policy: Policy, root: Path = Path("/"), places: Places | None = None) -> Situation:
     """The situation of the machine for this policy; what stands in the way is collected, not raised.
 
-    With another `root`, kernel files, image and state are those of the system there, and nothing is loaded.
+    Another `root` is for installers, which mount the new system on this machine's own disks: kernel files, image and
+    state are those of the system there, mounts, devices and hardware are this machine's, and nothing is loaded.
     """
     places = places or Places()
     load = root == Path("/")

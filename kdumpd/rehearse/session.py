@@ -44,6 +44,7 @@ _NEEDS = (
     ("mkfs.ext4", "e2fsprogs"),
     ("debugfs", "e2fsprogs"),
     ("dracut", "dracut-core"),
+    ("strip", "binutils"),
     ("depmod", "kmod"),
 )
 

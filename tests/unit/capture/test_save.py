@@ -141,9 +141,9 @@ def test_the_verb_reports_in_json(tmp_path: Path, vmcore: str, capsys: pytest.Ca
         (("--level", "32"), "--level 32: want a number from 0 to 31"),
         (("--level", "-1"), "--level -1"),
         (("--level", "³"), "--level ³"),
-        (("--compression", "lzo"), "--compression lzo: want zstd[:LEVEL], zlib[:LEVEL] or none"),
-        (("--compression", "zlib:10"), "want a level from 1 to 9"),
-        (("--compression", "none:1"), "none has no level"),
+        (("--compression", "lzo"), "--compression: 'lzo' is not a compression: zstd, zlib or none"),
+        (("--compression", "zlib:10"), "the level of zlib is a number from 1 to 9"),
+        (("--compression", "none:1"), "none takes no level"),
         (("--jobs", "0"), "--jobs 0: want auto or a number"),
     ],
 )
