@@ -10,21 +10,19 @@ from pathlib import Path
 
 from kdumpd.errors import HostError
 
-#: What builds a device of others, by the beginning of its device-mapper UUID, and the dracut modules that can.
-_MAPPED = {
-    "LVM-": ("LVM", ("dm", "lvm")),
-    "mpath-": ("multipath", ("dm", "multipath")),
-}
-_ENCRYPTED = "CRYPT-"
+#: What builds a device of others, and the dracut modules that can.
 _RAID = ("RAID", ("mdraid",))
-_OTHER = ("device mapper", ("dm",))
+_VOLUME = ("LVM", ("dm", "lvm"))
+
+#: Kinds of device-mapper devices, by the beginning of their UUID.
+_LOGICAL_VOLUME, _ENCRYPTED = "LVM-", "CRYPT-"
 
 
 @dataclass(frozen=True)
 class BlockDevice:
     """A device: its kernel name, the modules or modaliases of its drivers (top layer first), and what assembles it.
 
-    `assembled` names the layers (LVM, RAID, multipath); empty for a plain disk or partition. `dracut_modules` are
+    `assembled` names the layers (LVM, RAID); empty for a plain disk or partition. `dracut_modules` are
     those that put it together.
     """
 
@@ -62,11 +60,23 @@ def drivers_above(node: Path, root: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _layer(disk: Path) -> tuple[str, tuple[str, ...]]:
+def _layer(disk: Path, path: str) -> tuple[str, tuple[str, ...]]:
+    """What assembles a device, and the dracut modules that do it in the image; HostError where none can."""
     if (disk / "md").is_dir():
         return _RAID
-    uuid = _text(disk / "dm" / "uuid")
-    return next((layer for prefix, layer in _MAPPED.items() if uuid.startswith(prefix)), _OTHER)
+    kind = _text(disk / "dm" / "uuid")
+    if kind.startswith(_LOGICAL_VOLUME):
+        return _VOLUME
+    if kind.startswith(_ENCRYPTED):
+        raise HostError(
+            f"{path}: lies on the encrypted {disk.name}, whose key a capture kernel does not have; "
+            "name a directory on a disk that is not encrypted"
+        )
+    name = _text(disk / "dm" / "name") or disk.name
+    raise HostError(
+        f"{path}: lies on {name} ({kind.partition('-')[0] or 'device mapper'}), which the capture image cannot put "
+        "together; name a directory on a plain local disk, LVM or RAID"
+    )
 
 
 def read(sys: Path, number: str, path: str) -> BlockDevice:
@@ -85,14 +95,9 @@ def read(sys: Path, number: str, path: str) -> BlockDevice:
     drivers: dict[str, None] = dict.fromkeys(drivers_above(disk, (sys / "devices").resolve()))
     assembled: dict[str, None] = {}
     modules: dict[str, None] = {}
-    if _text(disk / "dm" / "uuid").startswith(_ENCRYPTED):
-        raise HostError(
-            f"{path}: lies on the encrypted {disk.name}, whose key a capture kernel does not have; "
-            "name a directory on a disk that is not encrypted"
-        )
     slaves = sorted((disk / "slaves").iterdir()) if (disk / "slaves").is_dir() else []
     if slaves:
-        layer, needed = _layer(disk)
+        layer, needed = _layer(disk, path)
         assembled[layer] = None
         modules.update(dict.fromkeys(needed))
         for slave in slaves:

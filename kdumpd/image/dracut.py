@@ -47,7 +47,7 @@ def arguments(dracut: str, step: BuildImage, empty: Path, scratch: Path, output:
         dracut,
         *("--force", "--quiet", "--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode"),
         *("--reproducible", "--strip", "--no-compress"),
-        *("--conf", "/dev/null", "--confdir", str(empty), "--tmpdir", str(scratch)),
+        *("--conf", "/dev/null", "--confdir", str(empty), "--nolvmconf", "--nomdadmconf", "--tmpdir", str(scratch)),
         *("--modules", " ".join(names), *drivers),
         *(str(output), step.release),
     )

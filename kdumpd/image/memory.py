@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from kdumpd.errors import ImageError
 
-#: What the capture kernel itself takes of the reservation, and what the runner needs to start beside it, in bytes;
-#: measured on 6.1 in a 2 GiB guest: 59 MiB of 128M are gone before any image.
+#: Bytes of the reservation that are gone before any image, and that the runner and its workers take between its first
+#: line and its smallest MemAvailable (kdumpd.json). Measured on 6.1 in a 2 GiB guest with the default policy and
+#: crashkernel=128M: 59 and 14 MiB; the two MiB beside them are a guess at what other machines take more.
 KERNEL = 59 << 20
 RUNNER = 16 << 20
 

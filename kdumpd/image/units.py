@@ -1,4 +1,4 @@
-"""What systemd and dracut are told in an image where they assemble the targets' devices: which to wait for. Pure.
+"""What systemd and dracut are told in an image where they assemble the targets' devices: to do it, and to wait. Pure.
 
 Called by `image.build` for the dracut way. May import `steps` alone.
 """
@@ -13,6 +13,9 @@ DROP_IN = "etc/systemd/system/kdumpd-capture.service.d/targets.conf"
 
 #: A hook for dracut's initqueue, which runs what assembles devices until this succeeds; module-setup.sh installs it.
 FINISHED = "etc/kdumpd/initqueue-finished.sh"
+
+#: Words on the command line that dracut reads inside the image: without this it assembles only what is named there.
+CMDLINE = "etc/cmdline.d/kdumpd.conf"
 
 #: Seconds that the runner's start waits for a device; then it starts anyway, saves what it can, and tries each target.
 PATIENCE = 60
@@ -49,13 +52,13 @@ def _finished(paths: Iterable[str]) -> str:
 
 
 def waiting(targets: Iterable[CaptureTarget]) -> dict[str, str]:
-    """Files by path: the runner's unit comes after every target's device, for `PATIENCE` seconds."""
+    """Files by path: devices are assembled, and the runner's unit comes after each target's or `PATIENCE` seconds."""
     paths = tuple(dict.fromkeys(_device_path(target.device) for target in targets))
     units = tuple(f"{escaped(path)}.device" for path in paths)
     if not units:
         return {}
     lines = ["[Unit]", *(f"{key}={unit}" for unit in units for key in ("Wants", "After"))]
-    files = {DROP_IN: "\n".join(lines) + "\n", FINISHED: _finished(paths)}
+    files = {CMDLINE: "rd.auto\n", DROP_IN: "\n".join(lines) + "\n", FINISHED: _finished(paths)}
     for unit in units:
         files[f"etc/systemd/system/{unit}.d/patience.conf"] = f"[Unit]\nJobRunningTimeoutSec={PATIENCE}s\n"
     return files

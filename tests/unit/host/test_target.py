@@ -51,13 +51,27 @@ def mapped(machine: FakeMachine, number: int, uuid: str, slave: str) -> str:
     return path
 
 
-def test_a_logical_volume_on_multipath_needs_dracut_and_the_disks_drivers(machine: FakeMachine) -> None:
-    mapped(machine, 1, "LVM-abc", mapped(machine, 0, "mpath-x", machine.partition))
+def test_a_logical_volume_needs_dracut_and_the_disks_drivers(machine: FakeMachine) -> None:
+    mapped(machine, 1, "LVM-abc", machine.partition)
     machine.mounts("27 1 253:1 / / rw - xfs /dev/mapper/vg-root rw")
     device = locate("/", machine.places).device
-    assert device.assembled == ("LVM", "multipath")
-    assert device.dracut_modules == ("dm", "lvm", "multipath")
+    assert device.assembled == ("LVM",)
+    assert device.dracut_modules == ("dm", "lvm")
     assert device.drivers == ("sd_mod", "ahci")
+
+
+@pytest.mark.parametrize(("uuid", "kind"), [("mpath-x", "mpath"), ("", "device mapper"), ("VDO-1", "VDO")])
+def test_what_no_image_can_put_together_is_refused_wherever_it_lies_below(
+    machine: FakeMachine, uuid: str, kind: str
+) -> None:
+    below = mapped(machine, 0, uuid, machine.partition)
+    machine.write(f"sys/devices/{below}/dm/name", "big\n")
+    mapped(machine, 1, "LVM-abc", below)
+    machine.mounts("27 1 253:1 / / rw - xfs /dev/mapper/vg-root rw")
+    with pytest.raises(
+        HostError, match=rf"lies on big \({kind}\), .*; name a directory on a plain local disk, LVM or RAID"
+    ):
+        locate("/var/crash", machine.places)
 
 
 def test_an_encrypted_disk_is_refused_wherever_it_lies_below(machine: FakeMachine) -> None:

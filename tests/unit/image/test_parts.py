@@ -89,6 +89,7 @@ def test_unit_names_are_escaped_as_systemd_does(path: str) -> None:
 def test_the_runners_unit_waits_for_each_device_but_not_for_ever() -> None:
     files = units.waiting([TARGET, TARGET])
     unit = "dev-disk-by\\x2duuid-ab\\x2dcd.device"
+    assert files[units.CMDLINE] == "rd.auto\n"
     assert files[units.DROP_IN] == f"[Unit]\nWants={unit}\nAfter={unit}\n"
     assert files[f"etc/systemd/system/{unit}.d/patience.conf"] == "[Unit]\nJobRunningTimeoutSec=60s\n"
     script = files[units.FINISHED]
@@ -116,7 +117,7 @@ def arguments(of: BuildImage) -> tuple[str, ...]:
 
 def test_dracut_is_kept_from_the_hosts_configuration() -> None:
     line = " ".join(arguments(step("direct")))
-    assert "--conf /dev/null --confdir /empty" in line
+    assert "--conf /dev/null --confdir /empty --nolvmconf --nomdadmconf" in line
     assert "--no-hostonly --no-hostonly-cmdline --no-early-microcode --reproducible" in line
 
 
