@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+import signal
 import time
 
 from kdumpd.capture import drivers
@@ -46,13 +46,15 @@ def test_a_tenth_of_the_budget_is_kept_for_closing() -> None:
 
 def test_a_signal_stops_the_dump_and_never_a_step_that_saves_the_log() -> None:
     under = steps()
-    threading.Timer(0.2, under.stop).start()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: under.stop())
 
     def slow(tell: Tell) -> Result:
+        os.kill(os.getppid(), signal.SIGTERM)
         time.sleep(0.5)
         return {"done": 1}
 
     kept = under.run("dmesg", 10.0, slow, floor=1.0)
+    signal.signal(signal.SIGTERM, before)
     assert kept.result == {"done": 1}
     stopped = under.run("dump", 10.0, sleep).failure
     assert stopped is not None
