@@ -34,7 +34,6 @@ def run(options: argparse.Namespace) -> int:
     """Show the rehearsal; 0 only where its dump was verified."""
     if options.keep_memory and options.output is None:
         raise UsageError("--keep-memory: where to? name a directory with --output as well")
-    session.require_programs()
     policy = read_policy(options.policy)
     console = Console(stderr=options.json, highlight=False)
     teller = report.Teller(console)
@@ -63,6 +62,7 @@ def _scenario(options: argparse.Namespace, policy: Policy, teller: report.Teller
         )
     if not re.fullmatch(r"[0-9A-Za-z:,@.-]+", options.crashkernel):
         raise UsageError(f"--crashkernel {options.crashkernel}: not what the kernel takes; 128M would be right")
+    session.require_programs()  # before a kernel is fetched for nothing
     kernel = kernels.find(options.kernel or "", teller.note)
     return Scenario(
         policy=policy,
