@@ -35,7 +35,7 @@ def test_a_machine_without_a_reservation_is_told_what_to_add(machine: FakeMachin
 
 def test_missing_kernel_files_are_named(machine: FakeMachine) -> None:
     blocked = gather(default(), places=machine.places).blocked
-    assert [line.partition(";")[0] for line in blocked] == [
+    assert [line.partition(";")[0] for line in blocked if line.startswith("kernel")] == [
         "kernel: there is no /lib/modules/6.1.0-9-test",
         "kernel: there is no /boot/vmlinuz-6.1.0-9-test",
     ]
