@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from kdumpd.capture import kernel
@@ -17,6 +18,13 @@ _FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_NOATI
 
 def _mount(device: str, directory: str, kind: str, options: str) -> None:
     kernel.mount(device, directory, kind, _FLAGS, options)
+
+
+def _load_module(path: str, parameters: str) -> None:
+    """The module is loaded and its file gone: the image's root file system is memory, and memory is scarce."""
+    kernel.load_module(path, parameters)
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _detach(directory: str) -> None:
@@ -35,7 +43,7 @@ class Machine(NamedTuple):
     mount: Callable[[str, str, str, str], None] = _mount
     unmount: Callable[[str], None] = kernel.unmount
     detach: Callable[[str], None] = _detach
-    load_module: Callable[[str, str], None] = kernel.load_module
+    load_module: Callable[[str, str], None] = _load_module
     sync: Callable[[], None] = os.sync
     restart: Callable[[], None] = kernel.restart
     power_off: Callable[[], None] = kernel.power_off
