@@ -8,7 +8,7 @@
 #   make docs      what is generated: docs/policy.md
 #   make picture   docs/rehearsal.svg, from a rehearsal
 .DELETE_ON_ERROR:
-.PHONY: venv check test rehearse matrix bench docs picture tools vm-tools bench-tools clean
+.PHONY: venv check test rehearse matrix bench docs picture tools vm-tools matrix-tools bench-tools clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -19,6 +19,7 @@ export PIP_CACHE_DIR := $(CACHE)/pip
 CHECK_PACKAGES := cpio dracut-core e2fsprogs libkdumpfile10 python3-venv shellcheck systemd
 VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
 	qemu-system-x86 zstd
+MATRIX_PACKAGES := lvm2 mdadm
 BENCH_PACKAGES := kdump-tools debootstrap
 
 venv: .venv/installed
@@ -38,6 +39,9 @@ tools:
 vm-tools:
 	@packaging/install-tools $(VM_PACKAGES)
 
+matrix-tools:
+	@packaging/install-tools $(MATRIX_PACKAGES)
+
 check: venv
 	@$(BIN)/ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -52,7 +56,7 @@ test: check vm-tools
 rehearse: venv vm-tools
 	@$(BIN)/kdumpd rehearse $(REHEARSE)
 
-matrix: venv vm-tools
+matrix: venv vm-tools matrix-tools
 	@$(BIN)/python -m tests.matrix
 
 bench: venv vm-tools
