@@ -20,7 +20,7 @@ CHECK_PACKAGES := cpio dracut-core e2fsprogs libkdumpfile10 python3-venv shellch
 VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
 	qemu-system-x86 zstd
 MATRIX_PACKAGES := lvm2 mdadm
-BENCH_PACKAGES := kdump-tools debootstrap
+BENCH_PACKAGES := debootstrap
 
 venv: .venv/installed
 
@@ -42,6 +42,9 @@ vm-tools:
 matrix-tools:
 	@packaging/install-tools $(MATRIX_PACKAGES)
 
+bench-tools:
+	@packaging/install-tools $(BENCH_PACKAGES)
+
 check: venv
 	@$(BIN)/ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -59,7 +62,7 @@ rehearse: venv vm-tools
 matrix: venv vm-tools matrix-tools
 	@$(BIN)/python -m tests.matrix
 
-bench: venv vm-tools
+bench: venv vm-tools bench-tools
 	@$(BIN)/python -m bench
 
 docs: venv
