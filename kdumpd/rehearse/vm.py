@@ -134,8 +134,10 @@ class Vm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
-        for thread in self._threads:
+        for thread, pipe in zip(self._threads, (self._process.stdout, self._process.stderr), strict=True):
             thread.join(timeout=10)
+            if pipe is not None and not thread.is_alive():
+                pipe.close()
         self._qmp.close()
 
     def kill(self) -> None:

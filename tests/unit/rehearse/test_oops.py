@@ -28,7 +28,8 @@ class Stub:
         self._thread.start()
 
     def _serve(self) -> None:
-        connection, _ = self._server.accept()
+        with self._server:
+            connection, _ = self._server.accept()
         buffer = b""
         with connection:
             connection.sendall(packet("T02thread:01;"))

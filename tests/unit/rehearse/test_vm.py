@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -135,15 +136,14 @@ def answer(server: socket.socket, *answers: object) -> threading.Thread:
     """A QMP server that greets, then gives one answer to each command."""
 
     def serve() -> None:
-        file = server.makefile("rwb")
-        file.write(b'{"QMP": {}}\n')
-        file.flush()
-        for value in ({"return": {}}, *answers):
-            file.readline()
-            # Events come between, at any time.
-            file.write(b'{"event": "RESUME"}\n' + json.dumps(value).encode() + b"\n")
+        with server, server.makefile("rwb") as file:
+            file.write(b'{"QMP": {}}\n')
             file.flush()
-        server.close()
+            for value in ({"return": {}}, *answers):
+                file.readline()
+                # Events come between, at any time.
+                file.write(b'{"event": "RESUME"}\n' + json.dumps(value).encode() + b"\n")
+                file.flush()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -153,20 +153,21 @@ def answer(server: socket.socket, *answers: object) -> threading.Thread:
 def test_a_command_returns_its_value_past_events() -> None:
     ours, theirs = socket.socketpair()
     answer(theirs, {"return": {"running": True}})
-    assert Qmp(ours).command("query-status", 5, {}) == {"running": True}
+    with closing(Qmp(ours)) as qmp:
+        assert qmp.command("query-status", 5, {}) == {"running": True}
 
 
 def test_a_refused_command_says_what_qemu_said() -> None:
     ours, theirs = socket.socketpair()
     answer(theirs, {"error": {"class": "GenericError", "desc": "no balloon"}})
-    with pytest.raises(RehearsalError, match="QMP balloon: no balloon"):
-        Qmp(ours).command("balloon", 5, {"value": 1})
+    with closing(Qmp(ours)) as qmp, pytest.raises(RehearsalError, match="QMP balloon: no balloon"):
+        qmp.command("balloon", 5, {"value": 1})
 
 
 def test_a_qemu_that_does_not_answer_is_given_up() -> None:
     ours, theirs = socket.socketpair()
-    with theirs, pytest.raises(RehearsalError, match="QMP stop: QEMU does not answer"):
-        Qmp(ours).command("stop", 0.1, {})
+    with theirs, closing(Qmp(ours)) as qmp, pytest.raises(RehearsalError, match="QMP stop: QEMU does not answer"):
+        qmp.command("stop", 0.1, {})
 
 
 def test_a_disk_takes_no_space_until_it_is_written(tmp_path: Path) -> None:
