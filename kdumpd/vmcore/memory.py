@@ -48,7 +48,10 @@ def merge(ranges: Iterable[tuple[int, int]]) -> tuple[Range, ...]:
 
 
 class Memory:
-    """Physical memory over an open vmcore; `ranges` is what its PT_LOADs cover, merged and sorted."""
+    """Physical memory over an open vmcore, merged and sorted: `ranges` is what its PT_LOADs cover.
+
+    `stored_ranges` are the bytes of it that lie in the file; the others (p_memsz above p_filesz) read as zeros.
+    """
 
     def __init__(self, fd: int, core: ElfCore, name: str, page_size: int = 4096) -> None:
         self.name = name
@@ -57,6 +60,7 @@ class Memory:
         self._fd = fd
         self._starts = [r.start for r in self.ranges]
         self._extents = _extents(core)
+        self.stored_ranges = merge((extent.start, extent.end) for extent in self._extents)
         self._extent_starts = [extent.start for extent in self._extents]
         status = os.fstat(fd)
         # A file of procfs has no blocks.

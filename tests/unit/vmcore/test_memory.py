@@ -77,6 +77,18 @@ def test_what_a_segment_leaves_out_of_the_file_is_zeros(file: Path, mapped: bool
     assert memory.view(0x1000, 0x5000) == expected
 
 
+def test_the_bytes_that_lie_in_the_file_are_told_from_all_memory(file: Path, mapped: bool) -> None:
+    segments = (
+        Segment(0x9000, 0, 0x2000, 0, 0),
+        Segment(0x1000, 0, 0x5000, 0x1000, 0),
+        Segment(0x2000, 0, 0x800, 0x400, 0x1000),
+        Segment(0x4000, 0, 0x1000, 0x1000, 0x4000),
+    )
+    memory = _Opened(file, segments, mapped=mapped)
+    assert memory.ranges == (Range(0x1000, 0x6000), Range(0x9000, 0xB000))
+    assert memory.stored_ranges == (Range(0x1000, 0x2400), Range(0x4000, 0x5000))
+
+
 @pytest.mark.parametrize(("physical", "size"), [(0, 1), (0xFFF, 2), (0x5FFF, 2), (1 << 60, 8), (0x3000, 0x4000)])
 def test_memory_that_is_not_there_is_named(file: Path, mapped: bool, physical: int, size: int) -> None:
     memory = _Opened(file, (Segment(0x1000, 0, 0x5000, 0x5000, 0),), mapped=mapped)
