@@ -107,8 +107,10 @@ def _stage(step: BuildImage, of: closure.Program, chosen: _Chosen, staging: Path
         settings.TARGETS: chosen.targets_json,
         settings.MODULES: settings.modules_json(f"/{inside}" for _, inside in files.modules),
     }
-    if step.boot == "dracut" and step.dracut_modules:
-        texts.update(units.waiting(step.targets))
+    if step.boot == "dracut":
+        texts[units.COMMAND_LINE] = units.command_line(assembling=bool(step.dracut_modules))
+        if step.dracut_modules:
+            texts.update(units.waiting(step.targets))
     for path, text in texts.items():
         (staging / path).parent.mkdir(parents=True, exist_ok=True)
         (staging / path).write_text(text)

@@ -1,4 +1,4 @@
-"""What systemd and dracut are told in an image where they assemble the targets' devices: to do it, and to wait. Pure.
+"""What systemd and dracut are told in an image that they boot: what to assemble, and which devices to wait for. Pure.
 
 Called by `image.build` for the dracut way. May import `steps` alone.
 """
@@ -14,8 +14,8 @@ DROP_IN = "etc/systemd/system/kdumpd-capture.service.d/targets.conf"
 #: A hook for dracut's initqueue, which runs what assembles devices until this succeeds; module-setup.sh installs it.
 FINISHED = "etc/kdumpd/initqueue-finished.sh"
 
-#: Words on the command line that dracut reads inside the image: without this it assembles only what is named there.
-CMDLINE = "etc/cmdline.d/kdumpd.conf"
+#: Words of the command line that dracut reads inside the image.
+COMMAND_LINE = "etc/cmdline.d/kdumpd.conf"
 
 #: Seconds that the runner's start waits for a device; then it starts anyway, saves what it can, and tries each target.
 PATIENCE = 60
@@ -51,14 +51,26 @@ def _finished(paths: Iterable[str]) -> str:
     )
 
 
+def command_line(assembling: bool) -> str:
+    """What dracut is told (dracut.cmdline(7)): an emergency restarts the machine, where its shell would wait for ever.
+
+    `assembling`: every array and volume group is put together, an incomplete one too when two thirds of `PATIENCE` are
+    over; else dracut takes only what a command line names.
+    """
+    words = ["rd.shell=0", "rd.emergency=reboot"]
+    if assembling:
+        words += ["rd.auto", f"rd.retry={PATIENCE}"]
+    return " ".join(words) + "\n"
+
+
 def waiting(targets: Iterable[CaptureTarget]) -> dict[str, str]:
-    """Files by path: devices are assembled, and the runner's unit comes after each target's or `PATIENCE` seconds."""
+    """Files by path: the runner's unit comes after every target's device, for `PATIENCE` seconds."""
     paths = tuple(dict.fromkeys(_device_path(target.device) for target in targets))
     units = tuple(f"{escaped(path)}.device" for path in paths)
     if not units:
         return {}
     lines = ["[Unit]", *(f"{key}={unit}" for unit in units for key in ("Wants", "After"))]
-    files = {CMDLINE: "rd.auto\n", DROP_IN: "\n".join(lines) + "\n", FINISHED: _finished(paths)}
+    files = {DROP_IN: "\n".join(lines) + "\n", FINISHED: _finished(paths)}
     for unit in units:
         files[f"etc/systemd/system/{unit}.d/patience.conf"] = f"[Unit]\nJobRunningTimeoutSec={PATIENCE}s\n"
     return files

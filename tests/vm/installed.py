@@ -12,12 +12,12 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kdumpd.host import program
-from kdumpd.rehearse.initrd import libraries, module_files
+from kdumpd.host.modules import ModuleIndex
+from kdumpd.rehearse.initrd import libraries
 from kdumpd.rehearse.kernels import Kernel
 
 REPOSITORY = Path(__file__).parents[2]
@@ -81,16 +81,12 @@ class Root:
         """The interpreter of this environment, kdumpd of this checkout and what it requires."""
         self.copy(Path(sys.executable))
         self.program(Path(os.path.realpath(sys.executable)))
-        shutil.copytree(
-            sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix}),
-            self.folder / sysconfig.get_path("stdlib").lstrip("/"),
-            symlinks=True,
-            ignore=_NO_USE_IN_PYTHON,
-            dirs_exist_ok=True,
-        )
-        for extension in Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so"):
-            for library in libraries(extension):
-                self.copy(library)
+        library = Path(os.__file__).parent
+        there = self.folder / library.relative_to("/")
+        shutil.copytree(library, there, symlinks=True, ignore=_NO_USE_IN_PYTHON, dirs_exist_ok=True)
+        for extension in (library / "lib-dynload").glob("*.so"):
+            for needed in libraries(extension):
+                self.copy(needed)
         configuration = Path(sys.prefix, "pyvenv.cfg")
         if configuration.is_file():
             self.copy(configuration)
@@ -103,8 +99,8 @@ class Root:
         """A kernel as its package installs it, of its modules these and what they need."""
         shutil.copy2(kernel.vmlinuz, self.folder / "boot" / f"vmlinuz-{kernel.release}")
         there = self.folder / "usr/lib/modules" / kernel.release
-        files = [*kernel.modules.glob("modules.*"), *module_files(kernel, modules)]
-        for file in files:
+        needed = ModuleIndex.read(kernel.modules).load_order(modules)
+        for file in (*kernel.modules.glob("modules.*"), *(kernel.modules / path for path in needed)):
             (there / file.relative_to(kernel.modules)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, there / file.relative_to(kernel.modules))
 

@@ -30,7 +30,7 @@ UUID = "5c0de0de-0000-4000-8000-00000000c0de"
 MKFS = f"mkfs.ext4 -q -F -U {UUID}"
 #: How plan finds the drivers of a virtio disk.
 DRIVERS = ("virtio_blk", "virtio_pci")
-MODULES = (*DRIVERS, "ext4", "crc32c_generic")
+MODULES = (*DRIVERS, "ext4", "crc32c")
 
 INIT = """\
 #!/bin/bash

@@ -53,12 +53,14 @@ def test_what_is_no_manifest_is_one_clear_error(text: str) -> None:
         manifest.from_json(text, "m")
 
 
-def test_an_image_counts_twice_against_the_reservation() -> None:
+def test_an_image_counts_twice_at_its_start_and_once_beside_the_dump() -> None:
     sixteen = 16 << 20
     memory.check(sixteen, 128 << 20, "image")
     memory.check(sixteen, None, "image")
-    with pytest.raises(ImageError, match=r"96 MiB: 16\.0 MiB unpacked count twice.*boot with crashkernel=112M"):
-        memory.check(sixteen, 96 << 20, "image")
+    with pytest.raises(ImageError, match=r"112 MiB: 16\.0 MiB unpacked count twice.*boot with crashkernel=128M"):
+        memory.check(sixteen, 112 << 20, "image")
+    with pytest.raises(ImageError, match=r"boot with crashkernel=160M"):
+        memory.check(39 << 20, 144 << 20, "image")
 
 
 def test_targets_and_modules_are_what_the_runner_reads() -> None:
@@ -89,12 +91,16 @@ def test_unit_names_are_escaped_as_systemd_does(path: str) -> None:
 def test_the_runners_unit_waits_for_each_device_but_not_for_ever() -> None:
     files = units.waiting([TARGET, TARGET])
     unit = "dev-disk-by\\x2duuid-ab\\x2dcd.device"
-    assert files[units.CMDLINE] == "rd.auto\n"
     assert files[units.DROP_IN] == f"[Unit]\nWants={unit}\nAfter={unit}\n"
     assert files[f"etc/systemd/system/{unit}.d/patience.conf"] == "[Unit]\nJobRunningTimeoutSec=60s\n"
     script = files[units.FINISHED]
     assert "[ -e '/dev/disk/by-uuid/ab-cd' ]" in script
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+
+
+def test_dracut_restarts_in_an_emergency_and_assembles_only_where_a_target_needs_it() -> None:
+    assert units.command_line(assembling=False) == "rd.shell=0 rd.emergency=reboot\n"
+    assert units.command_line(assembling=True) == "rd.shell=0 rd.emergency=reboot rd.auto rd.retry=60\n"
 
 
 def test_ldd_is_understood() -> None:
