@@ -1,6 +1,6 @@
 """The fates of the page frames in ascending order, gathered in bounded chunks and turned into bitmap 2.
 
-An engine says what becomes of the frames from 0 up, each exactly once; this module lays the holes between PT_LOADs
+An engine says what becomes of the frames from 0 up, each exactly once; this module lays the holes in memory
 and the policy's hands-off ranges over them, counts, packs eight fates to a byte and hands the bits to the sink.
 May import `scan.rules` and `scan.selection`.
 """
@@ -140,7 +140,8 @@ class Fates:
 
     def _lay_holes(self) -> None:
         before = self._start
-        for interval in self._present[bisect_right(self._ends, before) :]:
+        for at in range(bisect_right(self._ends, before), len(self._present)):
+            interval = self._present[at]
             self._lay_over((Interval(before, min(interval.start, self.position)),), Fate.HOLE)
             before = interval.end
             if before >= self.position:

@@ -83,7 +83,8 @@ class WindowJudge:
             user |= self._hugetlb(planes, head & rest & ~user)
             rest &= ~user
 
-        hwpoison = planes.flag(layout.hwpoison) & rest if layout.hwpoison is not None else 0
+        tails = ones ^ not_tail
+        hwpoison = planes.flag(layout.hwpoison) & (rest | tails) if layout.hwpoison is not None else 0
         rest &= ~hwpoison
         offline = planes.of_type(layout.offline_type, rest) if layout.offline_type is not None else 0
         if offline and layout.slab_flag is not None:

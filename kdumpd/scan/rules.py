@@ -5,7 +5,7 @@ pages, and the tests hold the bulk engine (`scan.planes`) against it page by pag
 
 Source: makedumpfile.c `__exclude_unnecessary_pages` (after 1.7.9), with the departures that FORMATS and
 docs/architecture.md name: slab is told by the page type alone where the kernel has one, a misaligned free block and
-a free block of an impossible order are kept. May import `vmcore.layout` and `policy.model`.
+a free block of an impossible order are kept, a poisoned tail is left out. May import `vmcore.layout`, `policy.model`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Fate(enum.IntFlag):
     HWPOISON = 16
     OFFLINE = 32
     HANDS_OFF = 64  # left out on the policy's word (memmap hints)
-    HOLE = 128  # in no PT_LOAD
+    HOLE = 128  # not in the vmcore
 
 
 class Verdict(NamedTuple):
@@ -79,9 +79,11 @@ def judge(layout: PageLayout, level: int, pfn: int, page: bytes, second: bytes) 
 
     `level` has the bits of PageKind.
     """
-    if page[layout.compound_head] & 1:
-        return Verdict(Fate.KEEP, 0)  # a tail: its head has decided already
     flags = _U64(page, layout.flags)[0]
+    if page[layout.compound_head] & 1:
+        # A tail: its head has decided already. But poison lies on the very page, until a huge page is split.
+        poisoned = layout.hwpoison is not None and flags & layout.hwpoison
+        return Verdict(Fate.HWPOISON if poisoned else Fate.KEEP, 0)
     mapcount = _U32(page, layout.mapcount)[0]
     slab = mapcount == layout.slab_type if layout.slab_flag is None else bool(flags & layout.slab_flag)
     order = compound_order(layout, pfn, second) if flags & layout.head else 0

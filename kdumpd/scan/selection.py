@@ -13,7 +13,7 @@ from kdumpd.vmcore.memory import Range
 
 
 class PageCounts(NamedTuple):
-    """Pages of the crashed kernel; `total` is what lies in a PT_LOAD, and the rest sums up to it.
+    """Pages of the crashed kernel; `total` is what the vmcore holds, and the rest sums up to it.
 
     `examined` is how many page structures were really looked at, `warnings` what a person should know, a line each.
     """
@@ -49,7 +49,7 @@ class Interval(NamedTuple):
 
 
 def present_pages(ranges: Iterable[Range], page_size: int) -> tuple[Interval, ...]:
-    """The page frames that a PT_LOAD holds at least a byte of, merged and ascending: bitmap 1 as intervals."""
+    """The page frames with at least a byte in `ranges`, merged and ascending."""
     merged: list[Interval] = []
     for physical in ranges:
         start, end = physical.start // page_size, -(-physical.end // page_size)

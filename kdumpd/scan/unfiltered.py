@@ -1,4 +1,4 @@
-"""The engine of last resort: every page that lies in a PT_LOAD is kept; nothing of the crashed kernel is read.
+"""The engine of last resort: every page that the vmcore holds is kept; nothing of the crashed kernel is read.
 
 Called by `capture.save` when a scan is not wanted or has failed. May import the rest of `scan` and `vmcore`.
 """
@@ -18,6 +18,6 @@ def scan(
     sink: BitmapSink,
     progress: Progress | None = None,
 ) -> PageCounts:
-    """Stream bitmap 1 of `core`, less `hands_off`, to `sink`; `level` is not asked."""
-    present = present_pages(core.memory.ranges, core.page_size)
+    """Stream all pages of `core`, less `hands_off`, to `sink`; `level` is not asked."""
+    present = present_pages(core.memory.stored_ranges, core.page_size)
     return Fates(core.max_pfn, present, hands_off, sink, progress).finish(0, ())

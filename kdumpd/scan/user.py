@@ -24,6 +24,7 @@ from kdumpd.vmcore.vmcore import Vmcore
 STRIDE = 1024  # pages; a window may end at each multiple, where a block that can be jumped over may start
 _U32 = Struct("<I").unpack_from
 _U64 = Struct("<Q").unpack_from
+_NOTHING = Interval(1 << 62, 1 << 62)
 JUMP_ORDER = 6  # a block of 64 pages or more is jumped over; a smaller one is cheaper as part of a window
 
 
@@ -44,9 +45,9 @@ def scan(
         runs = core.mem_map()
     except VmcoreError as error:
         raise ScanError(f"the page structures of the crashed kernel cannot be scanned: {error}") from error
-    present = present_pages(core.memory.ranges, core.page_size)
+    present = present_pages(core.memory.stored_ranges, core.page_size)
     fates = Fates(core.max_pfn, present, hands_off, sink, progress)
-    walk = _Walk(core.memory, layout, level, present, fates)
+    walk = _Walk(core.memory, layout, level & layout.tellable, present, fates)
     try:
         for run in runs:
             walk.run(run)
@@ -68,7 +69,7 @@ class _Walk:
         self._buddy = layout.buddy_type if level & PageKind.FREE else None
         self._windows = WindowJudge(layout, level)
         self._present = present
-        self._starts = [interval.start for interval in present]
+        self._ends = [interval.end for interval in present]
         self._fates = fates
         self._bad_orders = 0
         self._unreadable = 0
@@ -89,32 +90,29 @@ class _Walk:
         fates.fill(run.first_pfn, Fate.KEEP)  # present, but without a page structure
         while fates.position < end:
             pfn = fates.position
-            present = self._next_present(pfn)
-            if present > pfn:
-                fates.fill(min(present, end), Fate.HOLE)
+            interval = self._present_from(pfn)
+            if interval.start > pfn:
+                fates.fill(min(interval.start, end), Fate.HOLE)
                 continue
             at = run.physical + (pfn - run.first_pfn) * size
+            stop = min(end, interval.end)
             try:
-                if self._free_blocks(pfn, at, end):
+                if self._free_blocks(pfn, at, stop):
                     continue
-                block = self._block_at(pfn, at, end)
+                block = self._block_at(pfn, at, stop)
                 if block is not None:
                     fates.fill(pfn + (1 << block.order), block.fate)
                     continue
-                self._window(pfn, at, self._window_end(run, pfn, end))
+                self._window(pfn, at, self._window_end(pfn, at, stop))
             except VmcoreError:
-                skipped = min(end, (pfn // STRIDE + 1) * STRIDE)
+                skipped = min(stop, (pfn // STRIDE + 1) * STRIDE)
                 self._unreadable += skipped - pfn
                 fates.fill(skipped, Fate.KEEP)
 
-    def _next_present(self, pfn: int) -> int:
-        """The first page frame from `pfn` on that lies in a PT_LOAD, rounded down to what a window may start at."""
-        at = bisect_right(self._starts, pfn) - 1
-        if at >= 0 and pfn < self._present[at].end:
-            return pfn
-        if at + 1 == len(self._present):
-            return 1 << 62
-        return max(pfn, self._starts[at + 1] & -8)
+    def _present_from(self, pfn: int) -> Interval:
+        """The page frames in the vmcore that `pfn` is one of, or the next ones: no others are judged."""
+        at = bisect_right(self._ends, pfn)
+        return self._present[at] if at < len(self._present) else _NOTHING
 
     def _free_blocks(self, pfn: int, at: int, end: int) -> bool:
         """Jump over the free blocks that follow each other from here on, one look each; False if there is none.
@@ -123,18 +121,22 @@ class _Walk:
         """
         layout, view, start = self._layout, self._memory.view, pfn
         buddy, size, orders = self._buddy, layout.size, layout.free_orders
-        while pfn < end:
-            page = view(at, size)
-            if _U32(page, layout.mapcount)[0] != buddy:
-                break
-            order = _U64(page, layout.private)[0]
-            if not JUMP_ORDER <= order < orders or pfn & ((1 << order) - 1) or page[layout.compound_head] & 1:
-                break
-            if layout.slab_flag is not None and _U64(page, layout.flags)[0] & layout.slab_flag:
-                break
-            self.examined += 1
-            pfn += 1 << order
-            at += size << order
+        try:
+            while pfn < end:
+                page = view(at, size)
+                if _U32(page, layout.mapcount)[0] != buddy:
+                    break
+                order = _U64(page, layout.private)[0]
+                if not JUMP_ORDER <= order < orders or pfn & ((1 << order) - 1) or page[layout.compound_head] & 1:
+                    break
+                if layout.slab_flag is not None and _U64(page, layout.flags)[0] & layout.slab_flag:
+                    break
+                self.examined += 1
+                pfn += 1 << order
+                at += size << order
+        except VmcoreError:
+            if pfn == start:
+                raise
         self._fates.fill(pfn, Fate.FREE)
         return pfn > start
 
@@ -148,13 +150,15 @@ class _Walk:
         verdict = judge(self._layout, self._level, pfn, pages[:size], pages[size:])
         return verdict if verdict.fate and verdict.order >= JUMP_ORDER else None
 
-    def _window_end(self, run: MemMapRun, pfn: int, end: int) -> int:
-        """Where a window that starts at `pfn` ends: at a block to jump over, or when it is full."""
+    def _window_end(self, pfn: int, at: int, end: int) -> int:
+        """Where a window that starts at `pfn` ends: before a block to jump over, or when it is full."""
         last = min(end, pfn + WINDOW)
         stop = (pfn // STRIDE + 1) * STRIDE
         while stop < last:
-            at = run.physical + (stop - run.first_pfn) * self._layout.size
-            if self._block_at(stop, at, end) is not None:
+            try:
+                if self._block_at(stop, at + (stop - pfn) * self._layout.size, end) is not None:
+                    return stop
+            except VmcoreError:
                 return stop
             stop += STRIDE
         return last

@@ -5,7 +5,8 @@ hold no kernel version. A fact that VMCOREINFO does not tell is None, and the cl
 named in `PageLayout.unknown`.
 
 Sources: `kernel/crash_core.c` (5.10 to 6.8), `kernel/vmcore_info.c` (6.9 and newer), makedumpfile.c
-`__exclude_unnecessary_pages`. May import `errors` and `vmcore.vmcoreinfo`.
+`__exclude_unnecessary_pages`. May import `errors`, `policy.model` and
+`vmcore.vmcoreinfo`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import enum
 from typing import NamedTuple
 
 from kdumpd.errors import VmcoreError
+from kdumpd.policy.model import PageKind
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
 MAX_PAGE_STRUCT = 256  # bytes; the largest struct page of any configuration is 96 (KASAN, LAST_CPUPID, memcg)
@@ -53,7 +55,8 @@ class PageLayout(NamedTuple):
     hugetlb: HugetlbMark
     hugetlb_value: int
     second_dtor: int | None  # offset in page[1] of the destructor's number, for HugetlbMark.DTOR
-    unknown: tuple[str, ...]  # classes of pages that cannot be told apart, each one line
+    tellable: PageKind  # the kinds that can be told apart by all this
+    unknown: tuple[str, ...]  # the others: classes of pages that cannot be told apart, each one line
 
     @classmethod
     def of(cls, info: VmcoreInfo) -> PageLayout:
@@ -80,17 +83,12 @@ def _layout(info: VmcoreInfo) -> PageLayout:
             raise VmcoreError(f"VMCOREINFO: NUMBER({name}) is {number}, want a bit of page.flags, 0 to 63")
         return None if number is None else 1 << number
 
-    def needed_bit(name: str) -> int:
-        mask = bit(name)
-        if mask is None:
-            raise VmcoreError(f"VMCOREINFO: NUMBER({name}) is missing; without it no page can be told from another")
-        return mask
-
     def page_type(name: str) -> int | None:
         number = info.number(name)
         return None if number is None else number & 0xFFFFFFFF
 
     unknown = []
+    tellable = PageKind(31)
     buddy = page_type("PAGE_BUDDY_MAPCOUNT_VALUE")
     orders = info.length("zone.free_area") or 0
     if buddy is None or not 1 <= orders <= 32:
@@ -102,7 +100,13 @@ def _layout(info: VmcoreInfo) -> PageLayout:
     slab_type = page_type("PAGE_SLAB_MAPCOUNT_VALUE")
     slab_flag = None if slab_type is not None else bit("PG_slab")
     if slab_type is None and slab_flag is None:
-        raise VmcoreError("VMCOREINFO: neither PAGE_SLAB_MAPCOUNT_VALUE nor PG_slab; slab would be taken for user data")
+        unknown.append("user and cache pages are kept: VMCOREINFO has neither PAGE_SLAB_MAPCOUNT_VALUE nor PG_slab")
+        tellable &= ~(PageKind.CACHE | PageKind.CACHE_PRIVATE | PageKind.USER)
+    cache_flags = {name: bit(name) for name in ("PG_lru", "PG_private", "PG_swapcache", "PG_swapbacked")}
+    missing = [name for name, mask in cache_flags.items() if mask is None]
+    if missing:
+        unknown.append(f"cache pages are kept: VMCOREINFO has no NUMBER({missing[0]})")
+        tellable &= ~(PageKind.CACHE | PageKind.CACHE_PRIVATE)
 
     mark, value, dtor = _hugetlb(info, size)
     second_order: int | None
@@ -123,10 +127,10 @@ def _layout(info: VmcoreInfo) -> PageLayout:
         mapcount=offset("page._mapcount", 4),
         private=offset("page.private", 8),
         compound_head=offset(tail, 8),
-        lru=needed_bit("PG_lru"),
-        private_flag=needed_bit("PG_private"),
-        swapcache=needed_bit("PG_swapcache"),
-        swapbacked=needed_bit("PG_swapbacked"),
+        lru=cache_flags["PG_lru"] or 0,
+        private_flag=cache_flags["PG_private"] or 0,
+        swapcache=cache_flags["PG_swapcache"] or 0,
+        swapbacked=cache_flags["PG_swapbacked"] or 0,
         head=head,
         hwpoison=bit("PG_hwpoison"),
         slab_flag=slab_flag,
@@ -139,6 +143,7 @@ def _layout(info: VmcoreInfo) -> PageLayout:
         hugetlb=mark,
         hugetlb_value=value,
         second_dtor=dtor,
+        tellable=tellable,
         unknown=tuple(unknown),
     )
 

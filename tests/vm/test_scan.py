@@ -62,6 +62,8 @@ class Structures:
         tail = bool(page[layout.compound_head] & 1)
         if kept_by_us and tail and self.core.info.offset("page.compound_head") is None:
             return "a tail on 7.1 and newer, whose compound_info that makedumpfile does not know"
+        if not kept_by_us and tail and fate is Fate.HWPOISON:
+            return "the poisoned page of a huge page, left out by itself"
         if not kept_by_us and fate is Fate.USER and layout.slab_flag is None and flags & WAITERS:
             return "an anonymous page with waiters, taken for slab by makedumpfile"
         if not kept_by_us and level < 2 and fate in (Fate.HWPOISON, Fate.OFFLINE):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdumpd.errors import ScanError
+from kdumpd.errors import ScanError, VmcoreError
 from kdumpd.policy.model import PageKind
 from kdumpd.scan import unfiltered, user
 from kdumpd.scan.selection import Interval, PageCounts
@@ -49,11 +49,11 @@ def scanned(
 
 
 def test_free_block_that_crosses_a_section_is_dropped_whole(tmp_path: Path) -> None:
-    builder = VmcoreBuilder(info={"LENGTH(zone.free_area)": "17"})
+    builder = VmcoreBuilder(((0, 256 * MIB),), info={"LENGTH(zone.free_area)": "17"})
     builder.page(0, _mapcount=-129, private=16)
     bits, counts = scanned(builder, tmp_path)
     assert counts.free == counts.total
-    assert bits.none_kept(0x100, 2 * SECTION_PAGES)
+    assert bits.none_kept(0, 2 * SECTION_PAGES)
 
 
 def test_small_free_blocks_are_dropped_one_by_one(tmp_path: Path) -> None:
@@ -176,6 +176,74 @@ def test_absurd_vmcoreinfo_is_a_scan_error_in_one_line(info: dict[str, str | Non
     with Vmcore.open(path) as core, pytest.raises(ScanError) as caught:
         user.scan(core, ALL, (), Bits())
     assert "\n" not in str(caught.value)
+
+
+def test_free_blocks_before_a_structure_that_is_gone_are_dropped(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    for pfn in range(SECTION_PAGES, 2 * SECTION_PAGES, 1024):
+        builder.page(pfn, _mapcount=-129, private=10)
+    hole = SECTION_PAGES + SECTION_PAGES // 2
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        gone = core.memory.read
+
+        def view(physical: int, size: int) -> bytes:
+            if builder.structure_at(hole) <= physical < builder.structure_at(hole) + 64 * 1024:
+                raise VmcoreError("gone")
+            return gone(physical, size)
+
+        core.memory.view = view  # type: ignore[method-assign]
+        counts = user.scan(core, ALL, (), Bits())
+    assert counts.free == SECTION_PAGES - 1024
+    assert counts.warnings == ("1024 pages are kept because their page structures cannot be read",)
+
+
+def test_structure_of_a_page_that_is_not_in_the_vmcore_decides_nothing(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.page(0, flags=1 << 16 | LRU)
+    builder.page(1, compound_order=16)
+    _, counts = scanned(builder, tmp_path)
+    assert counts.kept == counts.total
+
+
+@pytest.mark.parametrize("level", [0, 1, 16, 31])
+def test_poisoned_tail_of_a_huge_page_is_left_out(level: int, tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    poison = int(builder.info["NUMBER(PG_hwpoison)"] or 0)
+    builder.page(0x2200, flags=1 << 16)
+    for pfn in range(0x2201, 0x2400):
+        builder.page(pfn, compound_head=0xFFFFEA0000088001)
+    builder.page(0x2277, flags=1 << poison)
+    _, counts = scanned(builder, tmp_path, PageKind(level))
+    assert counts.hwpoison == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "kept"),
+    [("PG_private", "cache"), ("PG_slab", "user and cache"), ("PAGE_BUDDY_MAPCOUNT_VALUE", "free")],
+)
+def test_class_that_vmcoreinfo_does_not_tell_is_kept_and_the_others_are_not(
+    missing: str, kept: str, tmp_path: Path
+) -> None:
+    builder = VmcoreBuilder(info={f"NUMBER({missing})": None})
+    builder.page(0x2000, flags=LRU)
+    builder.page(0x3000, _mapcount=-129, private=10)
+    _, counts = scanned(builder, tmp_path)
+    assert counts.warnings[0].startswith(f"{kept} pages are kept")
+    assert counts.cache == (0 if "cache" in kept else 1)
+    assert counts.free == (0 if kept == "free" else 1024)
+
+
+def test_pages_that_the_file_does_not_store_are_left_out(tmp_path: Path) -> None:
+    path = Path(VmcoreBuilder().save(tmp_path / "vmcore"))
+    header = bytearray(path.read_bytes()[:4096])
+    last = 64 + 56 * (header[56] - 1)  # the last PT_LOAD: its p_filesz becomes a page
+    header[last + 32 : last + 40] = (4096 * 4096).to_bytes(8, "little")
+    with path.open("r+b") as file:
+        file.write(header)
+    bits = Bits()
+    with Vmcore.open(str(path)) as core:
+        counts = unfiltered.scan(core, ALL, (), bits)
+    assert counts.total == counts.kept < 2 * 4096
 
 
 def test_unfiltered_keeps_all_that_is_present(tmp_path: Path) -> None:
