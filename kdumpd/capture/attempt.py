@@ -62,14 +62,22 @@ class Attempt:
         self._target: dict[str, Any] = place._asdict()
         self._dump: dict[str, Any] | None = None
         self._failure = ""
+        self._tried = False
         self.dmesg: int | None = None
+
+    @property
+    def saved(self) -> bool:
+        """This target holds the dump, complete and on the disk."""
+        return self._dump is not None
 
     def open(self) -> bool:
         """The target is mounted, and this crash has its directory there."""
+        self._tried = True
         outcome = self._steps.run("target", _TARGET, self._opening, floor=_FLOOR)
         if outcome.failure is not None:
             self._failure = outcome.failure.text
             self._unmount()
+            self._tried = False
             return False
         self._directory = outcome.result["directory"]
         self._target |= outcome.result["target"]
@@ -172,10 +180,13 @@ class Attempt:
         return work
 
     def close(self) -> None:
-        """The story is told beside the dump, everything is on the disk, and the target is unmounted."""
+        """The story is told beside the dump, everything is on the disk, and the target is unmounted, if it was opened."""
+        if not self._tried:
+            return
         if self._directory:
             self._write_record(keep_room=False)
         self._unmount()
+        self._tried = False
 
     def _write_record(self, *, keep_room: bool) -> None:
         kept = Kept(
@@ -184,13 +195,12 @@ class Attempt:
             self.dmesg,
             self._dump,
             self._failure,
-            complete=self._dump is not None,
+            complete=self.saved,
         )
-        content = record.document(self._settings, self._crash, kept, self._steps)
-        lines = self._steps.console.lines
 
         def work(tell: Tell) -> Result:
-            record.write(self._directory, content, lines, keep_room=keep_room)
+            content = record.document(self._settings, self._crash, kept, self._steps)
+            record.write(self._directory, content, self._steps.console.lines, keep_room=keep_room)
             return {}
 
         self._steps.run("record", _RECORD, work, floor=_RECORD)

@@ -50,6 +50,16 @@ def _try(waiting: list[Attempt], policy: Policy, steps: Steps, rungs: Sequence[A
     return done
 
 
+def salvage(attempts: Sequence[Attempt], policy: Policy, steps: Steps) -> tuple[Action, ...]:
+    """After a defect of the runner's own: the log is on a target if one takes it; returns how to end."""
+    for attempt in attempts:
+        steps.guard("capture", attempt.close)
+    if any(attempt.saved for attempt in attempts):
+        return (policy.on_success,)
+    steps.guard("capture", lambda: _log_alone(attempts))
+    return tuple(action for action in policy.on_failure if action not in (Action.NEXT_TARGET, Action.DMESG_ONLY))
+
+
 def _log_alone(attempts: Sequence[Attempt]) -> None:
     """One target holds the log, if any can."""
     if any(attempt.dmesg is not None for attempt in attempts):

@@ -2,25 +2,26 @@
 
 Both are written before the dump too, with room for what comes later, so that a capture kernel that dies half way has
 told how far it came, and a disk that the dump filled can still take the end of the story. Called by `capture.attempt`.
-May import `capture.settings`, `capture.step` and `policy.compiled`.
+May import `capture.settings`, `capture.step`, `policy.compiled` and `target`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from typing import Any, NamedTuple
 
 from kdumpd import __version__
 from kdumpd.capture.settings import Settings
 from kdumpd.capture.step import Steps
 from kdumpd.policy.compiled import to_json
+from kdumpd.target.local import utc
 
 ROOM = 128 << 10  # bytes kept for each of the two files
 FORMAT = 1  # of kdumpd.json; raised when a key changes its meaning
 
 _FILE_MODE = 0o600
+_BOOT = "direct" if os.getpid() == 1 else "dracut"  # the runner's own process imports this module; a child writes
 
 
 class Crash(NamedTuple):
@@ -52,11 +53,11 @@ def document(settings: Settings, crash: Crash, kept: Kept, steps: Steps) -> dict
         "complete": kept.complete,
         "crash": {
             **crash._asdict(),
-            "time_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(crash.time)),
+            "time_utc": utc("%Y-%m-%dT%H:%M:%SZ", crash.time),
         },
         "capture": {
             "release": os.uname().release,
-            "boot": "direct" if os.getpid() == 1 else "dracut",
+            "boot": _BOOT,
             "processors": len(os.sched_getaffinity(0)),
             "seconds": round(console.clock(), 3),
         },

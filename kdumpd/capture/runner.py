@@ -1,7 +1,7 @@
 """The capture, from a kernel that has just started to the end of the machine: an explicit sequence of steps.
 
 Whatever a step meets, the sequence goes on: a default takes the place of what is missing, and the ladder decides what
-can still be saved. Called by `capture.__main__`. May import all of `capture`.
+can still be saved. Called by `capture.__main__`. May import all of `capture`, and `target`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,30 @@ from kdumpd.capture.console import Console
 from kdumpd.capture.crash import identify
 from kdumpd.capture.door import Result, guarded
 from kdumpd.capture.ending import end
-from kdumpd.capture.ladder import climb, leave_trace
+from kdumpd.capture.ladder import climb, leave_trace, salvage
 from kdumpd.capture.machine import Machine
 from kdumpd.capture.record import Crash
 from kdumpd.capture.settings import DEFAULT_POLICY, Settings
 from kdumpd.capture.step import Steps
 from kdumpd.policy.model import Action
+from kdumpd.target.local import utc
 
 _IDENTIFY = 30.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class _Known:
+    """What the runner knows so far: where a defect stops it, what comes then begins with this."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.settings = settings.NOTHING
+        self.attempts: list[Attempt] = []
+        self.actions: tuple[Action, ...] = ()
+        self.machine = machine
+
+    def aim(self, steps: Steps, crash: Crash) -> None:
+        """There is an attempt for each target."""
+        self.attempts = [Attempt(self.machine, steps, self.settings, crash, place) for place in self.settings.places]
 
 
 def capture(machine: Machine, console: Console) -> None:
@@ -33,33 +48,31 @@ def capture(machine: Machine, console: Console) -> None:
     steps = Steps(console, DEFAULT_POLICY.time_budget)
     for number in _SIGNALS:
         signal.signal(number, lambda number, frame: steps.stop())
-    actions: list[Action] = []
-
-    def work() -> Result:
-        actions.extend(_save(machine, steps))
-        return {}
-
-    outcome = guarded(work)
-    if outcome.failure is not None:
-        steps.incident("capture", f"failed: {outcome.failure.text}")
-        actions = [action for action in DEFAULT_POLICY.on_failure if action is Action.REBOOT]
-    end(actions, machine, steps)
+    known = _Known(machine)
+    if not steps.guard("capture", lambda: _save(machine, steps, known)):
+        steps.guard("capture", lambda: _salvage(steps, known))
+    steps.guard("trace", lambda: leave_trace(known.attempts, machine, steps))
+    end(known.actions, machine, steps)
 
 
-def _save(machine: Machine, steps: Steps) -> tuple[Action, ...]:
-    known = settings.read(machine.settings)
-    policy = known.policy
+def _save(machine: Machine, steps: Steps, known: _Known) -> None:
+    known.settings = settings.read(machine.settings)
+    policy = known.settings.policy
     steps.set_budget(policy.time_budget)
     steps.say("start", f"kdumpd {__version__} on {os.uname().release}, {policy.time_budget} s for everything")
     _check_image(machine, steps)
-    for problem in known.problems:
+    for problem in known.settings.problems:
         steps.incident("policy", problem)
-    drivers.load(steps, machine.load_module, known.modules, _command_line(machine))
-    crash = _identify(machine, steps, known)
-    attempts = [Attempt(machine, steps, known, crash, place) for place in known.places]
-    actions = climb(attempts, policy, steps)
-    leave_trace(attempts, machine, steps)
-    return actions
+    drivers.load(steps, machine.load_module, known.settings.modules, _command_line(machine))
+    known.aim(steps, _identify(machine, steps, known.settings))
+    known.actions = climb(known.attempts, policy, steps)
+
+
+def _salvage(steps: Steps, known: _Known) -> None:
+    """The runner itself met a defect: what is left are the log and the end that the policy names."""
+    if not known.attempts:
+        known.aim(steps, Crash(known.settings.hostname, time.time(), "", ""))
+    known.actions = salvage(known.attempts, known.settings.policy, steps)
 
 
 def _check_image(machine: Machine, steps: Steps) -> None:
@@ -94,6 +107,6 @@ def _identify(machine: Machine, steps: Steps, known: Settings) -> Crash:
         found.get("release", ""),
         found.get("machine", ""),
     )
-    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(crash.time))
+    when = utc("%Y-%m-%d %H:%M:%S UTC", crash.time)
     steps.say("crash", f"{crash.host or 'a host without a name'}, kernel {crash.release or 'unknown'}, {when}")
     return crash

@@ -55,6 +55,10 @@ class Settings(NamedTuple):
     problems: tuple[str, ...]
 
 
+# Before anything is read.
+NOTHING = Settings(DEFAULT_POLICY, places=(), hostname="", hands_off=(), modules=(), problems=())
+
+
 class _Targets(NamedTuple):
     places: tuple[Place, ...]
     hostname: str

@@ -56,6 +56,18 @@ class Steps:
         self.incidents.append(f"{stage}: {text}")
         self.console.say(stage, text)
 
+    def guard(self, stage: str, work: Callable[[], None]) -> bool:
+        """Whether `work`, done in the runner's own process, came to its end; a defect in it is an incident."""
+
+        def guardable() -> Result:
+            work()
+            return {}
+
+        failure = guarded(guardable).failure
+        if failure is not None:
+            self.incident(stage, f"failed: {failure.text}")
+        return failure is None
+
     def run(
         self,
         stage: str,

@@ -65,7 +65,7 @@ def free_bytes(path: str) -> int:
 def make_directory(parent: str, host: str, crash_time: float) -> str:
     """A new directory, open to its owner alone: HOST-YYYYMMDD-HHMMSS (UTC), and a number where that is taken."""
     os.makedirs(parent, _DIRECTORY_MODE, exist_ok=True)
-    name = f"{safe_name(host)}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(crash_time))}"
+    name = f"{safe_name(host)}-{utc('%Y%m%d-%H%M%S', crash_time)}"
     for number in range(1, 100):
         directory = f"{parent}/{name}" if number == 1 else f"{parent}/{name}-{number}"
         try:
@@ -77,6 +77,14 @@ def make_directory(parent: str, host: str, crash_time: float) -> str:
         sync_directory(parent)
         return directory
     raise TargetError(f"{parent}/{name}: a hundred dumps of this crash are there already")
+
+
+def utc(form: str, seconds: float) -> str:
+    """A moment (seconds since 1970) as `time.strftime` writes it; the start of 1970 for one that no calendar has."""
+    try:
+        return time.strftime(form, time.gmtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return time.strftime(form, time.gmtime(0))
 
 
 def safe_name(host: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from kdumpd.capture import console, runner
 from kdumpd.dumpfile.reader import Dump
+from kdumpd.target.local import utc
 from tests.unit.capture.machines import Disks, crashed
 
 
@@ -21,12 +22,20 @@ def vmcore(tmp_path_factory: pytest.TempPathFactory) -> str:
     return crashed(tmp_path_factory.mktemp("vmcore") / "vmcore")
 
 
-def run(rig: Disks, started: float = 4.0) -> list[str]:
-    """The lines of the console, of a capture kernel that has been up for some seconds."""
+def run(rig: Disks, started: float = 4.0, defect: str = "") -> list[str]:
+    """The lines of the console, of a capture kernel that has been up for some seconds.
+
+    With a `defect`, the runner's own process raises what it never should as it says a line with that text.
+    """
     lines: list[str] = []
     offset = started - console.uptime()
-    said = console.Console(lambda line: lines.append(line.decode()), lambda: console.uptime() + offset)
-    runner.capture(rig.machine, said)
+
+    def write(line: bytes) -> None:
+        lines.append(line.decode())
+        if defect and defect in lines[-1]:
+            raise ZeroDivisionError
+
+    runner.capture(rig.machine, console.Console(write, lambda: console.uptime() + offset))
     return lines
 
 
@@ -189,3 +198,46 @@ def test_an_image_that_was_cut_is_said_and_the_capture_goes_on(tmp_path: Path, v
     lines = run(rig)
     assert any("the image is not whole" in line and "/no/such/library.so" in line for line in lines)
     assert rig.report()["complete"] is True
+
+
+HALT = {"on_failure": ["next-target", "dmesg-only", "halt"]}
+
+
+def test_a_defect_before_the_targets_still_saves_the_log_and_ends_as_the_policy_says(
+    tmp_path: Path, vmcore: str
+) -> None:
+    rig = Disks(tmp_path, vmcore, HALT)
+    run(rig, defect=" s for everything")
+    (folder,) = rig.crash_folders()
+    assert (folder / "dmesg.txt").exists()
+    assert any("ZeroDivisionError" in incident for incident in rig.report()["incidents"])
+    assert rig.ended == ["halt"]
+
+
+def test_a_defect_while_a_target_is_tried_keeps_its_log_and_tells_the_story(tmp_path: Path, vmcore: str) -> None:
+    rig = Disks(tmp_path, vmcore, HALT)
+    run(rig, defect="dump: begins")
+    (folder,) = rig.crash_folders()
+    assert sorted(path.name for path in folder.iterdir()) == ["capture.log", "dmesg.txt", "kdumpd.json"]
+    assert any("ZeroDivisionError" in incident for incident in rig.report()["incidents"])
+    assert rig.ended == ["halt"]
+
+
+def test_after_a_defect_without_a_target_the_end_of_the_log_is_on_the_console(tmp_path: Path, vmcore: str) -> None:
+    rig = Disks(tmp_path, vmcore, HALT)
+    rig.break_disk(0)
+    lines = run(rig, defect=" s for everything")
+    assert sum(line.startswith("kdumpd| ") for line in lines) == 40
+    assert rig.ended == ["halt"]
+
+
+@pytest.mark.parametrize("time", [1e300, float("inf"), float("nan"), -1e300, 10**30])
+def test_a_moment_that_no_calendar_has_is_the_start_of_1970(time: float) -> None:
+    assert utc("%Y-%m-%d", time) == "1970-01-01"
+
+
+def test_an_absurd_time_of_the_crash_costs_nothing(tmp_path: Path) -> None:
+    rig = Disks(tmp_path, crashed(tmp_path / "vmcore", info={"CRASHTIME": str(10**18)}))
+    run(rig)
+    assert rig.report()["complete"] is True
+    assert rig.ended == ["reboot"]
