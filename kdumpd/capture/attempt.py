@@ -180,7 +180,7 @@ class Attempt:
         return work
 
     def close(self) -> None:
-        """The story is told beside the dump, everything is on the disk, and the target is unmounted, if it was opened."""
+        """The story is told beside the dump, everything is on the disk, and an opened target is unmounted."""
         if not self._tried:
             return
         if self._directory:

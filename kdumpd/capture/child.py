@@ -17,6 +17,7 @@ from kdumpd.capture.door import Failure, Outcome, Result, guarded
 Tell = Callable[[str, str], None]  # says one line (step, text) on the console, also from inside a child
 
 _TICK = 0.1  # seconds between two looks at the memory, the deadline and a signal to the runner
+_READ = 64 << 10
 _BUFFER = 1 << 20  # bytes of one line from a child at most
 _DYING = 5.0  # seconds a killed child may take to go; one in the hands of a dead disk never does
 
@@ -34,13 +35,15 @@ def run_in_child(
     `tell` is called for each line the child says; `tick` ten times a second: it returns True to have the step stopped.
     """
     reading, writing = os.pipe()
-    process = os.fork()
-    if process == 0:
-        os.close(reading)
-        _child(work, writing)
-    os.close(writing)
     try:
-        return _wait(process, reading, deadline, clock, tell, tick)
+        try:
+            process = os.fork()
+            if process == 0:
+                os.close(reading)
+                _child(work, writing)
+        finally:
+            os.close(writing)
+        return _wait(process, _Answers(reading, tell), deadline, clock, tick)
     finally:
         os.close(reading)
 
@@ -75,60 +78,99 @@ def _prefer_for_oom() -> None:
         return
 
 
+class _Answers:
+    """What the child says through the pipe; `answer` once it has said what came out."""
+
+    def __init__(self, reading: int, tell: Tell) -> None:
+        self._reading = reading
+        self._tell = tell
+        self._poll = select.poll()
+        self._poll.register(reading, select.POLLIN | select.POLLHUP)
+        self._pending = b""
+        self.answer: Outcome | None = None
+        self.ended = False
+
+    def listen(self, seconds: float) -> bool:
+        """Whether anything came within that time; False too once there is an answer, or the pipe has ended."""
+        if self.answer is not None or self.ended or not self._poll.poll(seconds * 1000):
+            return False
+        data = os.read(self._reading, _READ)
+        if not data:
+            self.ended = True
+            return False
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+        if len(self._pending) > _BUFFER:
+            raise ValueError("the step said a line without an end")
+        return True
+
+    def drain(self) -> None:
+        """What lies in the pipe is heard; a child that never falls silent is not waited for."""
+        for _ in range(_BUFFER // _READ):
+            if not self.listen(0.0):
+                return
+
+    def _take(self, message: Result) -> None:
+        if "say" in message:
+            self._tell(*message["say"])
+        elif "failure" in message:
+            self.answer = Outcome({}, Failure(*message["failure"]))
+        else:
+            self.answer = Outcome(message["result"])
+
+
 def _wait(
     process: int,
-    reading: int,
+    answers: _Answers,
     deadline: Callable[[], float],
     clock: Callable[[], float],
-    tell: Tell,
     tick: Callable[[], bool],
 ) -> Outcome:
-    poll = select.poll()
-    poll.register(reading, select.POLLIN | select.POLLHUP)
-    pending = b""
-    answer: Outcome | None = None
-    while True:
-        if tick():
-            return _end(process, Failure("stopped", "stopped by a signal to the runner"))
-        left = deadline() - clock()
-        if left <= 0:
-            return _end(process, Failure("overrun", "did not end before its deadline"))
-        if not poll.poll(min(_TICK, left) * 1000):
-            if _gone(process):  # its workers may still hold the pipe open
-                break
-            continue
-        data = os.read(reading, 65536)
-        if not data:
-            break
-        pending += data
-        *lines, pending = pending.split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if "say" in message:
-                tell(*message["say"])
-            elif "failure" in message:
-                answer = Outcome({}, Failure(*message["failure"]))
-            else:
-                answer = Outcome(message["result"])
-        if answer is not None:
-            break
-        if len(pending) > _BUFFER:
-            return _end(process, Failure("killed", "said a line without an end"))
-    if answer is None:
-        return _end(process, None)
+    try:
+        failure = _listen(process, answers, deadline, clock, tick)
+    except BaseException as error:
+        _end(process, Failure("killed", str(error)))
+        raise
+    if answers.answer is None:
+        return _end(process, failure)
     _end(process, None)
-    return answer
+    return answers.answer
+
+
+def _listen(
+    process: int,
+    answers: _Answers,
+    deadline: Callable[[], float],
+    clock: Callable[[], float],
+    tick: Callable[[], bool],
+) -> Failure | None:
+    """There is an answer, or why the child must go, or it has gone by itself (None)."""
+    failure: Failure | None = None
+    while answers.answer is None and not answers.ended:
+        left = deadline() - clock()
+        if tick():
+            failure = Failure("stopped", "stopped by a signal to the runner")
+        elif left <= 0:
+            failure = Failure("overrun", "did not end before its deadline")
+        elif answers.listen(min(_TICK, left)):
+            continue
+        # Gone already, though its workers may still hold the pipe open: its answer may have come just now.
+        if failure is not None or _gone(process):
+            answers.drain()
+            break
+    return failure
 
 
 def _end(process: int, failure: Failure | None) -> Outcome:
-    """The child, and every process it left, is gone or abandoned; how it ended is the failure where none is given."""
+    """The child, and every process it left, is gone or left behind; how it ended is the failure where none is given."""
     if failure is not None:
         _kill(process)
     status = _reap(process)
     _kill_group(process)
     if status is None:
         given = failure or Failure("overrun", "its process does not end")
-        return Outcome({}, Failure(given.kind, f"{given.text}; its process hangs in the kernel and was left"), True)
+        return Outcome({}, Failure(given.kind, f"{given.text}; its process hangs in the kernel and was left"))
     if failure is not None:
         return Outcome({}, failure)
     if os.WIFSIGNALED(status):

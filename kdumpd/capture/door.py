@@ -23,11 +23,10 @@ class Failure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came out of a step: a result, or the failure; `abandoned`: the child would not die."""
+    """What came out of a step: a result, or the failure."""
 
     result: Result
     failure: Failure | None = None
-    abandoned: bool = False
 
 
 def guarded(work: Callable[[], Result]) -> Outcome:

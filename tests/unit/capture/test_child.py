@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from kdumpd.capture.child import Tell, run_in_child
 from kdumpd.capture.door import Outcome, Result
@@ -153,3 +157,58 @@ def test_the_out_of_memory_killer_prefers_the_child() -> None:
             return {"score": int(stream.read())}
 
     assert run(work).result == {"score": 1000}
+
+
+def test_an_answer_that_came_just_before_the_deadline_or_the_end_is_taken() -> None:
+    # The worker holds the pipe open, and the clock stands until the child has gone: the answer is there unread.
+    child = Mark()
+
+    def work(tell: Tell) -> Result:
+        child.set(os.getpid())
+        if os.fork() == 0:
+            forever()
+        return {"done": True}
+
+    def overrun() -> float:
+        while not (child.get() and gone(child.get())):
+            time.sleep(0.01)
+        return 0.0
+
+    assert run_in_child(work, overrun, time.monotonic, lambda stage, text: None, lambda: False).result == {"done": True}
+
+
+def test_a_defect_while_waiting_takes_the_child_along_and_is_told() -> None:
+    child = Mark()
+
+    def work(tell: Tell) -> Result:
+        child.set(os.getpid())
+        tell("dump", "begins")
+        return forever()
+
+    def tell(stage: str, text: str) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(work, tell=tell)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.get(), 0)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_fork_that_fails_leaves_no_descriptor_behind() -> None:
+    # A process that may have no other: in a child, since the limit holds for all of this user's (but root's).
+    def work(tell: Tell) -> Result:
+        if os.getuid() == 0:
+            os.setuid(65534)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        before = open_descriptors()
+        try:
+            run(lambda tell: {})
+        except OSError as error:
+            return {"error": error.errno, "left": open_descriptors() - before}
+        return {}
+
+    assert run(work).result == {"error": errno.EAGAIN, "left": 0}
