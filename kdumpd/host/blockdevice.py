@@ -5,6 +5,7 @@ Called by `host.target`. May import `errors` alone.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from kdumpd.errors import HostError
 #: What builds a device of others, and the dracut modules that can.
 _RAID = ("RAID", ("mdraid",))
 _VOLUME = ("LVM", ("dm", "lvm"))
+
+#: The folder of a session in an iSCSI disk's path (drivers/scsi/scsi_transport_iscsi.c).
+_SESSION = re.compile(r"/session\d+/")
 
 #: Kinds of device-mapper devices, by the beginning of their UUID.
 _LOGICAL_VOLUME, _ENCRYPTED = "LVM-", "CRYPT-"
@@ -60,6 +64,29 @@ def drivers_above(node: Path, root: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _drivers(disk: Path, root: Path, path: str) -> tuple[str, ...]:
+    """Drivers of a disk that is not made of others; HostError for one that a capture kernel cannot reach by drivers."""
+    if _SESSION.search(str(disk)):
+        raise HostError(
+            f"{path}: lies on {disk.name}, an iSCSI disk; network targets are not supported yet: "
+            "name a directory on a local disk"
+        )
+    # A multipath namespace hangs below its subsystem, which has a link to each controller (drivers/nvme/host/core.c).
+    controllers = [link.resolve() for link in sorted(disk.parent.glob("nvme*")) if link.is_symlink()]
+    nodes = (disk, *controllers)
+    if any("nvme-fabrics" in node.parts for node in nodes):
+        raise HostError(
+            f"{path}: lies on {disk.name}, an NVMe disk on a network; network targets are not supported yet: "
+            "name a directory on a local disk"
+        )
+    if not any((parent / "driver").is_dir() for node in nodes for parent in (node, *node.parents)):
+        raise HostError(
+            f"{path}: lies on {disk.name}, which no driver of a disk controller holds; "
+            "name a directory on a plain local disk, LVM or RAID"
+        )
+    return tuple(dict.fromkeys(driver for node in nodes for driver in drivers_above(node, root)))
+
+
 def _layer(disk: Path, path: str) -> tuple[str, tuple[str, ...]]:
     """What assembles a device, and the dracut modules that do it in the image; HostError where none can."""
     if (disk / "md").is_dir():
@@ -92,7 +119,7 @@ def read(sys: Path, number: str, path: str) -> BlockDevice:
         raise HostError(f"{path}: lies on the loop device {disk.name}, a file; name a directory on a disk")
     if disk.name.startswith(("zram", "ram")):
         raise HostError(f"{path}: lies on {disk.name}, which is memory; name a directory on a disk")
-    drivers: dict[str, None] = dict.fromkeys(drivers_above(disk, (sys / "devices").resolve()))
+    drivers: dict[str, None] = {}
     assembled: dict[str, None] = {}
     modules: dict[str, None] = {}
     slaves = sorted((disk / "slaves").iterdir()) if (disk / "slaves").is_dir() else []
@@ -105,4 +132,6 @@ def read(sys: Path, number: str, path: str) -> BlockDevice:
             drivers.update(dict.fromkeys(below.drivers))
             assembled.update(dict.fromkeys(below.assembled))
             modules.update(dict.fromkeys(below.dracut_modules))
+    else:
+        drivers.update(dict.fromkeys(_drivers(disk, (sys / "devices").resolve(), path)))
     return BlockDevice(node.name, tuple(drivers), tuple(assembled), tuple(modules))

@@ -101,6 +101,42 @@ def test_a_loop_device_and_a_disk_in_memory_are_refused(machine: FakeMachine) ->
         locate("/", machine.places)
 
 
+def nvme_with_multipath(machine: FakeMachine, controller: str) -> None:
+    """A namespace below its subsystem, which links to its controller below `controller`."""
+    disk = machine.device("virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "259:0")
+    machine.write(f"sys/devices/{controller}/nvme/nvme0/model", "fast\n")
+    machine.link(f"sys/devices/{disk}/../nvme0", f"sys/devices/{controller}/nvme/nvme0")
+    machine.mounts("27 1 259:0 / / rw - ext4 /dev/nvme0n1 rw")
+
+
+def test_nvme_with_native_multipath_is_reached_by_the_drivers_of_its_controllers(machine: FakeMachine) -> None:
+    nvme_with_multipath(machine, "pci0000:00/0000:00:06.0")
+    machine.driver("pci0000:00/0000:00:06.0", "nvme", module="nvme")
+    assert locate("/", machine.places).device.drivers == ("nvme",)
+
+
+def test_nvme_over_a_network_is_refused(machine: FakeMachine) -> None:
+    nvme_with_multipath(machine, "virtual/nvme-fabrics/ctl")
+    with pytest.raises(HostError, match="nvme0n1, an NVMe disk on a network; network targets are not supported yet"):
+        locate("/", machine.places)
+
+
+@pytest.mark.parametrize("name", ["nbd0", "drbd0", "rbd0"])
+def test_a_disk_without_a_driver_above_it_is_no_local_disk(machine: FakeMachine, name: str) -> None:
+    machine.device(f"virtual/block/{name}", "43:0")
+    machine.mounts(f"27 1 43:0 / / rw - ext4 /dev/{name} rw")
+    with pytest.raises(HostError, match=f"lies on {name}, which no driver of a disk controller holds; name a dir"):
+        locate("/", machine.places)
+
+
+def test_an_iscsi_disk_is_refused_though_a_network_card_has_a_driver(machine: FakeMachine) -> None:
+    machine.device("pci0000:00/0000:00:07.0/host5/session1/target5:0:0/5:0:0:0/block/sdb", "8:16")
+    machine.driver("pci0000:00/0000:00:07.0", "qla4xxx", module="qla4xxx")
+    machine.mounts("27 1 8:16 / / rw - ext4 /dev/sdb rw")
+    with pytest.raises(HostError, match="sdb, an iSCSI disk"):
+        locate("/", machine.places)
+
+
 def test_an_overlay_is_refused_in_the_targets_name(machine: FakeMachine) -> None:
     machine.mounts("27 1 0:50 / / rw - overlay overlay rw,lowerdir=/a")
     with pytest.raises(HostError, match=r"target /var/crash: lies on overlay \(/\)"):
