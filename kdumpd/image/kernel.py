@@ -23,7 +23,6 @@ FILE_SYSTEMS: dict[str, tuple[str, ...]] = {
     "xfs": ("xfs", "crc32c"),
     "btrfs": ("btrfs", "crc32c"),
     "vfat": ("vfat", "nls_cp437", "nls_ascii", "nls_utf8", "nls_iso8859_1"),
-    "f2fs": ("f2fs", "crc32"),
 }
 
 #: Of those, the first is needed and the rest are loaded where this kernel has them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdumpd.image.kernel import FILE_SYSTEMS
 from kdumpd.target import superblock
 from kdumpd.target.superblock import FileSystem
 
@@ -55,6 +57,22 @@ def test_zeros_and_an_empty_device_hold_nothing(tmp_path: Path) -> None:
     assert superblock.read(disk(tmp_path)) is None
     (tmp_path / "empty").write_bytes(b"")
     assert superblock.read(str(tmp_path / "empty")) is None
+
+
+def test_every_file_system_that_an_image_mounts_is_recognised(tmp_path: Path) -> None:
+    def extended(compatible: int, incompatible: int) -> tuple[int, bytes]:
+        return 1080, b"\x53\xef".ljust(36, b"\0") + struct.pack("<II", compatible, incompatible)
+
+    made = {
+        "ext2": [extended(0, 0)],
+        "ext3": [extended(4, 0)],
+        "ext4": [extended(4, 0x40)],
+        "xfs": [(0, b"XFSB")],
+        "btrfs": [(0x10040, b"_BHRfS_M")],
+        "vfat": [(82, b"FAT32   "), (510, b"\x55\xaa")],
+    }
+    found = {kind: superblock.read(disk(tmp_path, *parts)) for kind, parts in made.items()}
+    assert {kind: system.kind for kind, system in found.items() if system} == {kind: kind for kind in FILE_SYSTEMS}
 
 
 @given(st.binary(max_size=8192))
