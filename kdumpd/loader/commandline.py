@@ -54,16 +54,19 @@ _REMOVED = frozenset(
         # memory and processors of the whole machine
         "mem memmap hugepages hugepagesz default_hugepagesz swiotlb log_buf_len movablecore kernelcore",
         "nr_cpus maxcpus possible_cpus isolcpus nohz_full rcu_nocbs irqaffinity disable_cpu_apicid",
-        "slub_debug slab_debug",
+        "trace_buf_size trace_clock trace_event trace_options trace_trigger alloc_snapshot stacktrace tp_printk",
+        "page_owner page_poison debug_pagealloc",
         # what would hide or end the capture: a warning that panics is a lost dump
-        "quiet splash oops panic_on_warn panic_on_oops softlockup_panic hardlockup_panic hung_task_panic panic_print",
-        "unknown_nmi_panic panic_on_io_nmi panic_on_unrecovered_nmi panic_on_rcu_stall rcupdate.rcu_cpu_stall_suppress",
-        "crash_kexec_post_notifiers kaslr nomodule nomodules",
+        "quiet splash oops panic_on_warn panic_on_oops panic_on_taint softlockup_panic hardlockup_panic",
+        "hung_task_panic panic_print nmi_watchdog unknown_nmi_panic panic_on_io_nmi panic_on_unrecovered_nmi",
+        "panic_on_rcu_stall rcupdate.rcu_cpu_stall_suppress workqueue.panic_on_stall workqueue.panic_on_stall_time",
+        "kgdbwait crash_kexec_post_notifiers kaslr nomodule nomodules",
     )
     for name in group.split()
 )
-#: Whole families: sysctls set at boot, the initramfs and the init of the running system.
-_REMOVED_FAMILIES = ("sysctl.", "rd.", "systemd.", "dracut.")
+#: Whole families: sysctls set at boot (with a dot or a slash), tracing, checks of every allocation, the initramfs and
+#: the init of the running system.
+_REMOVED_FAMILIES = ("sysctl.", "sysctl/", "ftrace", "slub_debug", "slab_debug", "rd.", "systemd.", "dracut.")
 
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 
@@ -91,26 +94,32 @@ def name_of(word: str) -> str:
     return word.partition("=")[0].strip('"').replace("-", "_")
 
 
-def processors(asked: int | None, on: Machine) -> int:
-    """How many processors the capture kernel brings up.
-
-    Automatic: one for each 256 MiB of the reservation, at most four. Each costs about a MiB of per-processor memory
-    and a worker, and below that the memory is worth more than the time.
-    """
-    automatic = min(4, max(1, on.reservation // (256 << 20)))
-    return max(1, min(on.cpus, automatic if asked is None else asked))
-
-
 def _release_number(release: str) -> tuple[int, int]:
     match = re.match(r"(\d+)\.(\d+)", release)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
+def _has_boot_cpu_trouble(on: Machine) -> bool:
+    """Whether the boot processor must be told to stay down after a crash on another: starting it by INIT resets the
+    machine (Linux, Documentation/admin-guide/kdump/kdump.rst). From 6.9 the kernel leaves it alone by itself."""
+    return on.machine == "x86_64" and _release_number(on.release) < (6, 9)
+
+
+def processors(asked: int | None, on: Machine) -> int:
+    """How many processors the capture kernel brings up; one where a second could be fatal, whatever is asked.
+
+    Automatic: one for each 256 MiB of the reservation, at most four. Each costs about a MiB of per-processor memory
+    and a worker, and below that the memory is worth more than the time.
+    """
+    if _has_boot_cpu_trouble(on) and on.boot_cpu is None:
+        return 1
+    automatic = min(4, max(1, on.reservation // (256 << 20)))
+    return max(1, min(on.cpus, automatic if asked is None else asked))
+
+
 def _processor_words(count: int, on: Machine) -> tuple[str, ...]:
     own = [f"nr_cpus={count}"]
-    # After a crash on another processor the boot processor must stay down: starting it by INIT resets the machine
-    # (Linux, Documentation/admin-guide/kdump/kdump.rst). From 6.9 the kernel leaves it alone by itself.
-    if count > 1 and on.machine == "x86_64" and on.boot_cpu is not None and _release_number(on.release) < (6, 9):
+    if count > 1 and _has_boot_cpu_trouble(on):
         own.append(f"disable_cpu_apicid={on.boot_cpu}")
     return tuple(own)
 

@@ -60,7 +60,7 @@ def test_memmap_arguments_stand_before_what_the_policy_appends() -> None:
 
 
 def test_cpus_changes_the_processors_alone() -> None:
-    four = render(RUNNING, kernel(cpus=4), MACHINE._replace(boot_cpu=None))
+    four = render(RUNNING, kernel(cpus=4), MACHINE._replace(release="6.12.0"))
     assert four == X86_64.replace("nr_cpus=1", "nr_cpus=4")
 
 
@@ -88,6 +88,47 @@ def test_processors_follow_the_reservation_unless_the_policy_says(
 def test_the_boot_processor_stays_down_before_6_9(release: str, cpus: int, machine: str, kept_down: bool) -> None:
     line = render("", kernel(cpus=cpus), MACHINE._replace(release=release, machine=machine, boot_cpu=6))
     assert ("disable_cpu_apicid=6" in line) == kept_down
+
+
+@pytest.mark.parametrize(
+    ("release", "machine", "count"), [("6.1.0", "x86_64", 1), ("6.9.0", "x86_64", 4), ("6.1.0", "aarch64", 4)]
+)
+def test_one_processor_where_the_boot_processor_is_not_known_and_must_stay_down(
+    release: str, machine: str, count: int
+) -> None:
+    on = MACHINE._replace(release=release, machine=machine, boot_cpu=None, reservation=4 << 30)
+    assert (processors(None, on), processors(4, on)) == (count, count)
+
+
+# Names as in Linux Documentation/admin-guide/kernel-parameters.txt.
+@pytest.mark.parametrize(
+    "word",
+    [
+        "sysctl.kernel.panic_on_oops=1",
+        "sysctl/kernel/panic_on_oops=1",
+        "panic_on_taint=0x20",
+        "panic_on_warn",
+        "nmi_watchdog=panic,1",
+        "workqueue.panic_on_stall=1",
+        "workqueue.panic_on_stall_time=120",
+        "softlockup_panic=1",
+        "hung_task_panic=1",
+        "kgdbwait",
+        "trace_buf_size=64M",
+        "trace_event=kmem:*",
+        "alloc_snapshot",
+        "page_owner=on",
+        "debug_pagealloc=on",
+        "slub_debug=FZ",
+        "slab_debug",
+        "ftrace=function",
+        "ftrace_dump_on_oops",
+        "ftrace_filter=a*",
+        "log_buf_len=16M",
+    ],
+)
+def test_what_could_end_a_capture_or_take_its_memory_is_not_inherited(word: str) -> None:
+    assert render(f"kgdboc=ttyS1 {word}", PLAIN, MACHINE).startswith("kgdboc=ttyS1 irqpoll")
 
 
 def test_blanks_inside_quotes_do_not_part_a_word_and_what_follows_two_dashes_is_inits() -> None:
