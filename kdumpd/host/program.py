@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -53,25 +54,33 @@ def run(
 ) -> Outcome:
     """The outcome of a program that ran to its end, with `text` as its input; `environment` is added to a plain one.
 
-    Raises HostError when it cannot be started or is still running after `deadline` seconds.
+    Raises HostError when it cannot be started or is still running after `deadline` seconds: then it and everything that
+    it started are killed.
     """
     plain = {"PATH": SEARCH_PATH, "LC_ALL": "C", "HOME": os.environ.get("HOME", "/root"), **(environment or {})}
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             arguments,
             env=plain,
-            input=text,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=deadline,
-            check=False,
+            start_new_session=True,
         )
     except OSError as error:
         raise HostError(f"{arguments[0]}: cannot be started: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise HostError(f"{arguments[0]}: still running after {deadline:.0f} seconds, stopped") from error
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    with child:
+        try:
+            output, errors = child.communicate(text, deadline)
+        except subprocess.TimeoutExpired as error:
+            raise HostError(f"{arguments[0]}: still running after {deadline:.0f} seconds, stopped") from error
+        finally:
+            # What it started holds the same pipes and may wait for ever: all of them end.
+            if child.returncode is None:
+                os.killpg(child.pid, signal.SIGKILL)
+    return Outcome(child.returncode, output, errors)
 
 
 def machine() -> str:
