@@ -59,11 +59,6 @@ def load_arguments(kexec: str, step: LoadCrashKernel, call: Call) -> tuple[str, 
     )
 
 
-def unload_arguments(kexec: str) -> tuple[str, ...]:
-    """The argv that unloads the crash kernel."""
-    return (kexec, "-p", "-u")
-
-
 def reason(complaint: str) -> str:
     """What kexec's last words mean; its own words when they are not known."""
     for words, meaning in _REFUSALS:
@@ -75,7 +70,9 @@ def reason(complaint: str) -> str:
 def load(step: LoadCrashKernel, kexec: str | None = None, sys: Path = Path("/sys")) -> Loaded:
     """The crash kernel is loaded, which the kernel itself confirms; a kernel that was loaded before is replaced.
 
-    `kexec` is the program's path when it is not the installed one. Raises LoadError with both system calls' refusals.
+    `kexec` is the program's path when it is not the installed one. Raises LoadError with both system calls' refusals,
+    and whether a crash kernel is loaded still: both calls free the one that was (Linux kernel/kexec.c, do_kexec_load,
+    and kernel/kexec_file.c) before they know whether they can load another.
     """
     kexec = kexec or program.require("kexec", "kexec-tools")
     refusals: list[str] = []
@@ -88,5 +85,12 @@ def load(step: LoadCrashKernel, kexec: str | None = None, sys: Path = Path("/sys
         refusals.append(reason(outcome.errors.strip().replace("\n", "; ")[-300:] or outcome.complaint))
     raise LoadError(
         f"{step.vmlinuz}: not loaded; kexec_file_load: {refusals[0]}; kexec_load: {refusals[1]}; "
-        "see dmesg for the kernel's own words"
+        f"{_left(sys)}; see dmesg for the kernel's own words"
     )
+
+
+def _left(sys: Path) -> str:
+    """What a refused load has left."""
+    if facts.crash_state(sys)[1]:
+        return "the crash kernel that was loaded before still is"
+    return "no crash kernel is loaded now"

@@ -19,7 +19,8 @@ from kdumpd.steps.build import BuildImage
 def carry_out(plan: Plan, situation: Situation, root: Path, say: Callable[[str], None]) -> None:
     """Every step is done, and what was loaded is on record; `say` gets one line for each.
 
-    Raises ImageError, LoadError or HostError at the first step that fails: what was there before is left as it was.
+    Raises ImageError or HostError when the image cannot be built, which leaves the old one in place and what is loaded
+    loaded; LoadError when the crash kernel cannot be, which may leave none loaded: the message says so.
     """
     for step in plan.steps:
         if isinstance(step, BuildImage):

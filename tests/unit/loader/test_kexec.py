@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdumpd.errors import LoadError
-from kdumpd.loader.kexec import Call, load, load_arguments, reason, unload_arguments
+from kdumpd.loader.kexec import Call, load, load_arguments, reason
 from kdumpd.steps.load import LoadCrashKernel
 
 STEP = LoadCrashKernel(Path("/boot/vmlinuz"), Path("/var/lib/kdumpd/r/capture.img"), "irqpoll nr_cpus=1", "6.1")
@@ -35,7 +35,6 @@ def test_the_argv_names_the_call_the_image_the_line_and_the_kernel() -> None:
         "/boot/vmlinuz",
     )
     assert load_arguments("kexec", STEP, Call.MEMORY)[2] == "-c"
-    assert unload_arguments("kexec") == ("kexec", "-p", "-u")
 
 
 def test_kexec_file_load_comes_first_and_is_enough(tmp_path: Path) -> None:
@@ -57,6 +56,20 @@ def test_kexec_load_follows_a_refusal_and_the_reason_is_kept(tmp_path: Path) -> 
 def test_two_refusals_are_one_error_with_both_reasons(tmp_path: Path) -> None:
     kexec, sysfs = program(tmp_path, 'echo "kexec failed: Operation not permitted" >&2; exit 1')
     with pytest.raises(LoadError, match=r"kexec_file_load: forbidden: lockdown.*kexec_load: forbidden: lockdown"):
+        load(STEP, kexec, sysfs)
+
+
+@pytest.mark.parametrize(
+    ("script", "left"),
+    [
+        ("exit 1", "the crash kernel that was loaded before still is"),
+        ("echo 0 > $loaded; exit 1", "no crash kernel is"),
+    ],
+)
+def test_two_refusals_say_what_they_left_loaded(tmp_path: Path, script: str, left: str) -> None:
+    kexec, sysfs = program(tmp_path, script)
+    (sysfs / "kernel/kexec_crash_loaded").write_text("1\n")
+    with pytest.raises(LoadError, match=f"; {left}"):
         load(STEP, kexec, sysfs)
 
 
