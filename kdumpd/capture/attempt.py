@@ -17,6 +17,7 @@ from kdumpd.capture.child import Tell
 from kdumpd.capture.door import Failure, Outcome, Result
 from kdumpd.capture.machine import Machine
 from kdumpd.capture.mark import Mark
+from kdumpd.capture.probe import Probe
 from kdumpd.capture.record import Crash, Kept
 from kdumpd.capture.save import (
     INCOMPLETE,
@@ -52,8 +53,11 @@ _SCANNING, _WRITING = 0, 1
 class Attempt:
     """A target while it is tried; can be opened again after `close`."""
 
-    def __init__(self, machine: Machine, steps: Steps, settings: Settings, crash: Crash, place: local.Place) -> None:
+    def __init__(
+        self, machine: Machine, steps: Steps, settings: Settings, crash: Crash, place: local.Place, probe: Probe
+    ) -> None:
         self._machine = machine
+        self._probe = probe
         self._steps = steps
         self._settings = settings
         self._crash = crash
@@ -73,7 +77,7 @@ class Attempt:
     def open(self) -> bool:
         """The target is mounted, and this crash has its directory there."""
         self._tried = True
-        outcome = self._steps.run("target", _TARGET, self._opening, floor=_FLOOR)
+        outcome = self._opened()
         if outcome.failure is not None:
             self._failure = outcome.failure.text
             self._unmount()
@@ -83,9 +87,17 @@ class Attempt:
         self._target |= outcome.result["target"]
         return True
 
+    def _opened(self) -> Outcome:
+        while True:
+            outcome = self._steps.run("target", _TARGET, self._opening, floor=_FLOOR, sooner=self._probe.overdue)
+            dead = self._probe.bury() if outcome.failure is not None else ""
+            if not dead:
+                return outcome
+            self._steps.incident("target", f"{dead}: does not answer; the target is looked for without it")
+
     def _opening(self, tell: Tell) -> Result:
         place, machine, clock = self._place, self._machine, self._steps.console.clock
-        found = device.wait_for(place.device, clock() + _WAIT, clock, machine.devices)
+        found = device.wait_for(place.device, clock() + _WAIT, clock, self._probe.places())
         kind = local.attach(place, found, machine.mount_point, machine.mount)
         parent = f"{machine.mount_point}/{place.directory.strip('/')}".rstrip("/")
         directory = self._directory or local.make_directory(parent, self._crash.host, self._crash.time)

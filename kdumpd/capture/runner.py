@@ -19,6 +19,7 @@ from kdumpd.capture.door import Result, guarded
 from kdumpd.capture.ending import end
 from kdumpd.capture.ladder import climb, leave_trace, salvage
 from kdumpd.capture.machine import Machine
+from kdumpd.capture.probe import Probe
 from kdumpd.capture.record import Crash
 from kdumpd.capture.settings import DEFAULT_POLICY, Settings
 from kdumpd.capture.step import Steps
@@ -40,7 +41,10 @@ class _Known:
 
     def aim(self, steps: Steps, crash: Crash) -> None:
         """There is an attempt for each target."""
-        self.attempts = [Attempt(self.machine, steps, self.settings, crash, place) for place in self.settings.places]
+        probe = Probe(self.machine.devices, steps.console.clock)
+        self.attempts = [
+            Attempt(self.machine, steps, self.settings, crash, place, probe) for place in self.settings.places
+        ]
 
 
 def capture(machine: Machine, console: Console) -> None:

@@ -26,10 +26,17 @@ class Device(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where the kernel shows block devices."""
+    """Where the kernel shows block devices, and how they are looked at.
+
+    `looking` is told the path of each device before it is read, and "" after; those in `dead` are not read; `patience`
+    is how many seconds one may take to answer.
+    """
 
     sysfs: str = "/sys/class/block"
     dev: str = "/dev"
+    dead: frozenset[str] = frozenset()
+    looking: Callable[[str], None] = lambda path: None
+    patience: float = 10.0
 
 
 def wait_for(name: str, deadline: float, clock: Callable[[], float], places: Places | None = None) -> Device:
@@ -51,7 +58,9 @@ def find(name: str, places: Places) -> Device | None:
     """The device called `name` that is there now, or None."""
     tag, equals, value = name.partition("=")
     if not equals:
-        return Device(name, _superblock(name)) if _is_block_device(name) else None
+        if name in places.dead:
+            raise TargetError(f"{name}: does not answer")
+        return Device(name, _superblock(name, places)) if _is_block_device(name) else None
     candidates = [device for device in _devices(places) if _matches(tag, value, device.filesystem)]
     # A disk that is part of a RAID or multipath device shows the same superblock: take what nothing else holds.
     candidates.sort(key=lambda device: _held(device.path, places))
@@ -80,7 +89,8 @@ def _names(places: Places) -> list[str]:
 def _devices(places: Places) -> Iterator[Device]:
     for name in _names(places):
         path = f"{places.dev}/{name.replace('!', '/')}"
-        yield Device(path, _superblock(path))
+        if path not in places.dead:
+            yield Device(path, _superblock(path, places))
 
 
 def _sectors(path: str) -> int:
@@ -91,12 +101,15 @@ def _sectors(path: str) -> int:
         return 0
 
 
-def _superblock(path: str) -> superblock.FileSystem | None:
+def _superblock(path: str, places: Places) -> superblock.FileSystem | None:
     """What is on the device; None also where it cannot be read (an empty drive, a device that went away)."""
+    places.looking(path)
     try:
         return superblock.read(path)
     except OSError:
         return None
+    finally:
+        places.looking("")
 
 
 def _is_block_device(path: str) -> bool:

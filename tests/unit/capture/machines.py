@@ -64,7 +64,7 @@ class Disks:
             command_line=str(root / "cmdline"),
             mount_point=str(point),
             shell=str(root / "no-shell"),
-            devices=Places(str(root / "sys"), str(root / "dev")),
+            devices=Places(str(root / "sys"), str(root / "dev"), patience=0.5),
             mount=self._mount,
             unmount=lambda directory: None,
             detach=lambda directory: None,
@@ -90,6 +90,12 @@ class Disks:
     def break_disk(self, number: int, error: int = errno.EROFS) -> None:
         """Mounting this disk fails."""
         self.broken[f"vd{'abc'[number]}"] = error
+
+    def silence_disk(self, number: int) -> None:
+        """Reading this disk waits for ever."""
+        path = self.root / "dev" / f"vd{'abc'[number]}"
+        path.unlink()
+        os.mkfifo(path)
 
     def _add_disk(self, name: str, number: int) -> None:
         (self.root / "sys" / name).mkdir()

@@ -136,6 +136,17 @@ def test_a_disk_that_cannot_be_written_leads_to_the_next_target(tmp_path: Path, 
     assert rig.report(1)["complete"] is True
 
 
+def test_a_disk_that_does_not_answer_is_found_out_once_and_the_others_are_used(tmp_path: Path, vmcore: str) -> None:
+    rig = Disks(tmp_path, vmcore, {"retention": {"min_free": 1 << 60}}, disks=3)
+    rig.silence_disk(0)
+    targets = json.loads((rig.settings / "targets.json").read_text())
+    rig.write("targets.json", json.dumps(targets | {"targets": targets["targets"][1:]}))
+    lines = run(rig)
+    told = [line for line in lines if "/dev/vda: does not answer" in line]
+    assert len(told) == 1
+    assert [len(rig.crash_folders(disk)) for disk in (1, 2)] == [1, 1]
+
+
 def test_a_list_without_next_target_stops_at_the_first(tmp_path: Path, vmcore: str) -> None:
     rig = Disks(tmp_path, vmcore, {"on_failure": ["poweroff"]}, disks=2)
     rig.break_disk(0)

@@ -73,6 +73,19 @@ def test_an_empty_drive_and_an_unreadable_one_are_passed_over(tmp_path: Path) ->
     assert find("LABEL=dumps", where) is None
 
 
+def test_each_look_is_told_and_a_dead_device_is_not_looked_at(tmp_path: Path) -> None:
+    told: list[str] = []
+    dead = f"{tmp_path}/dev/vda"
+    where = places(tmp_path)._replace(looking=told.append, dead=frozenset({dead}))
+    add(tmp_path, "vda")
+    add(tmp_path, "vdb")
+    found = find("LABEL=dumps", where)
+    assert found is not None
+    assert told == [found.path, ""] == [f"{tmp_path}/dev/vdb", ""]
+    with pytest.raises(TargetError, match="does not answer"):
+        find(dead, where)
+
+
 def test_a_device_that_comes_late_is_waited_for(tmp_path: Path) -> None:
     where = places(tmp_path)
     threading.Timer(0.2, lambda: add(tmp_path, "vda")).start()
