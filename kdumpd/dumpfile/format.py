@@ -44,6 +44,7 @@ UTSNAME = struct.Struct("65s65s65s65s65s65s")
 HEADER = struct.Struct("<8si390s6xqqIiiIIIIIIi")
 SUB_HEADER = struct.Struct("<QiiQQqQqQqQQQQ")
 DESCRIPTOR = struct.Struct("<qIIQ")
+RAW_CHECKED = 1 << 32  # in page_flags: the 32 bits below are a CRC-32
 NOTE = struct.Struct("<III")  # Elf64_Nhdr: name size, content size, type
 
 
@@ -139,7 +140,11 @@ class SubHeader(NamedTuple):
 
 
 class Descriptor(NamedTuple):
-    """struct page_desc: where a page lies and how it is compressed; offset 0 says that it was never written."""
+    """struct page_desc: where a page lies and how it is compressed; offset 0 says that it was never written.
+
+    crash, libkdumpfile and makedumpfile look at no `page_flags` (makedumpfile writes 0). A raw page of ours, which no
+    compressor has added a checksum to, has its CRC-32 there, below `RAW_CHECKED`.
+    """
 
     offset: int
     size: int
@@ -184,17 +189,20 @@ class Layout(NamedTuple):
         return (1 + self.sub_header_blocks + self.bitmap_blocks) * self.block_size
 
 
-def pack_descriptors(offsets: Iterable[int], sizes: Iterable[int], compression: Flags, block_size: int) -> bytes:
+def pack_descriptors(
+    offsets: Iterable[int], sizes: Iterable[int], page_flags: Iterable[int], compression: Flags, block_size: int
+) -> bytes:
     """The descriptors of many pages at once, the same bytes as DESCRIPTOR.pack() of each.
 
     A page whose size is a whole block is raw, every other one is compressed as `compression` says. A descriptor is
-    three 64-bit words: the offset, the size with the flags above it, and page_flags, which are 0.
+    three 64-bit words: the offset, the size with the flags above it, and page_flags.
     """
     mark = compression << 32
     first = array("Q", offsets)
     words = array("Q", bytes(len(first) * DESCRIPTOR.size))
     words[0::3] = first
     words[1::3] = array("Q", [size | mark if size < block_size else size for size in sizes])
+    words[2::3] = array("Q", page_flags)
     if sys.byteorder == "big":
         words.byteswap()
     return words.tobytes()

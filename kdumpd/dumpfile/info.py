@@ -62,7 +62,10 @@ def info(dump: Dump, progress: Progress | None = None) -> Information:
     """What `dump` tells; DumpError where its notes are damaged."""
     header, level = dump.header, dump.sub_header.dump_level
     pages = _count(dump, progress)
-    summary = dump.summary
+    try:
+        summary = dump.summary
+    except DumpError:  # `verify` says so; the rest can be told
+        summary = None
     if summary is not None:
         pages |= {kind: summary.pages[kind] for kind in EXTRA_KINDS if kind in summary.pages}
     panic: str | None = None

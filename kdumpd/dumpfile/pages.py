@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from kdumpd.dumpfile import bitmap
 from kdumpd.dumpfile.bitmap import Run
 from kdumpd.dumpfile.compress import FLAG, Compress, Piece, compressor, keep_freed_memory
-from kdumpd.dumpfile.format import DESCRIPTOR, Layout, pack_descriptors
+from kdumpd.dumpfile.format import DESCRIPTOR, RAW_CHECKED, Layout, pack_descriptors
 from kdumpd.dumpfile.tokens import Token
 from kdumpd.errors import VmcoreError
 from kdumpd.policy.model import Compression
@@ -71,6 +72,7 @@ class PageWriter:
         self._place = place
         self._space = space
         self._zero = bytes(plan.layout.block_size)
+        self._zero_check = RAW_CHECKED | zlib.crc32(self._zero)
         self._chunk_pages = min(CHUNK_PAGES, CHUNK_BYTES // plan.layout.block_size)
 
     def work(self, report: Callable[[bytes], None]) -> None:
@@ -88,6 +90,7 @@ class PageWriter:
                 return
             pieces = self._pieces(runs, compress)
             sizes = list(map(len, pieces))
+            checks = [self._check(piece) for piece in pieces]
             data = b"".join(pieces)
             del pieces
             offset, _ = self._space.take()
@@ -99,9 +102,17 @@ class PageWriter:
             if zeros:  # a piece of no bytes stands for a page of zeros
                 offsets = [start if size else zero_page for start, size in zip(offsets, sizes, strict=True)]
                 sizes = [size or block for size in sizes]
-            write_all(fd, pack_descriptors(offsets, sizes, flag, block), layout.descriptors + index * DESCRIPTOR.size)
+            descriptors = pack_descriptors(offsets, sizes, checks, flag, block)
+            write_all(fd, descriptors, layout.descriptors + index * DESCRIPTOR.size)
             behind.wrote(offset, len(data))
             report(ChunkDone(count, zeros, sizes.count(block) - zeros, len(data)).pack())
+
+    def _check(self, piece: Piece) -> int:
+        """The `page_flags` of a page: a checksum where it is raw, since a compressed one has its own inside."""
+        size = len(piece)
+        if size == self._plan.layout.block_size:
+            return RAW_CHECKED | zlib.crc32(piece)
+        return 0 if size else self._zero_check
 
     def _next_runs(self, pfn: int) -> tuple[list[Run], int, int]:
         """The runs of one chunk from `pfn` on, the page frame after them, and how many pages they hold."""

@@ -22,6 +22,7 @@ from kdumpd.dumpfile.format import (
     HEADER,
     LARGEST_BLOCK,
     MAX_NOTES,
+    RAW_CHECKED,
     SMALLEST_BLOCK,
     SUB_HEADER,
     Descriptor,
@@ -183,7 +184,7 @@ class Dump:
     def page(self, descriptor: Descriptor) -> bytes:
         """The page behind a descriptor, a block long; DumpError where it is damaged or was never written."""
         self.check(descriptor)
-        return self.decompress(self._read(descriptor.offset, descriptor.size, "page"), descriptor.flags)
+        return self.decompress(self._read(descriptor.offset, descriptor.size, "page"), descriptor)
 
     def check(self, descriptor: Descriptor) -> None:
         """DumpError where a descriptor cannot be true."""
@@ -196,9 +197,9 @@ class Dump:
         if not 0 < size <= block or (not flags & COMPRESSION and size != block):
             raise self._damaged(f"a descriptor names a page of {size} bytes (flags {flags:#x}), a block has {block}")
 
-    def decompress(self, piece: bytes, flags: int) -> bytes:
-        """A page from its piece of the file; DumpError where that does not make exactly a block."""
-        kind, block = Flags(flags & COMPRESSION), self.layout.block_size
+    def decompress(self, piece: bytes, descriptor: Descriptor) -> bytes:
+        """A page from its piece of the file; DumpError where that does not make exactly a block, or another one."""
+        kind, block = Flags(descriptor.flags & COMPRESSION), self.layout.block_size
         try:
             if kind == Flags.ZSTD:
                 # The size in a frame's header is allocated before anything is decompressed: look at it first.
@@ -212,6 +213,8 @@ class Dump:
                     raise self._damaged("a zlib stream that does not hold exactly a block")
             elif kind == Flags.RAW:
                 page = piece
+                if descriptor.page_flags & RAW_CHECKED and zlib.crc32(page) != descriptor.page_flags & RAW_CHECKED - 1:
+                    raise self._damaged("a raw page is not what was written: its checksum differs")
             else:
                 raise DumpError(
                     f"{self.name}: a page is compressed by {kind.name or 'several ways'}, which kdumpd cannot read; "
@@ -252,9 +255,14 @@ class Dump:
         return messages(self.info, self.read_virtual, self.machine)
 
     def checksum(self) -> int:
-        """CRC-32 from bitmap 1 to the last descriptor, as `Summary.checksum` has it."""
+        """CRC-32 from the file's start to the last descriptor, as `Summary.checksum` has it; 0 without our note."""
+        place = summary.room(self.notes)
+        if place is None:
+            return 0
         total = sum(bitmap.count(window) for window in self.bitmap(2))
-        return summary.checksum(self._fd, self.layout.bitmap_1, self._descriptor_at(total))
+        start = self.sub_header.notes_offset + place
+        crc = zlib.crc32(bytes(summary.SIZE), summary.checksum(self._fd, 0, start))
+        return summary.checksum(self._fd, start + summary.SIZE, self._descriptor_at(total), crc)
 
     def raw(self, offset: int, size: int) -> bytes:
         """At most `size` bytes of the file; what lies past its end is left out."""

@@ -1,14 +1,15 @@
 """What kdumpd tells about a dump inside the dump: an ELF note of owner "KDUMPD" behind the crashed kernel's own notes.
 
 crash and libkdumpfile pass over notes whose owner they do not know. Its content is JSON padded with NULs to a fixed
-size, since the notes come first in the file and the summary is known last; while a dump is incomplete it is empty.
-Called by the writer, the reader, `verify` and `info`.
+size (with a checksum at its end), since the notes come first in the file and the summary is known last; while a dump
+is incomplete it is empty. Called by the writer, the reader, `verify` and `info`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 import zlib
 from typing import NamedTuple
 
@@ -20,14 +21,19 @@ from kdumpd.scan.selection import PageCounts
 OWNER = b"KDUMPD"
 KIND = 0x4B44  # no type that crash looks at without the owner's name (NT_PRSTATUS is 1)
 SIZE = 1024
+CRC = struct.Struct("<I")  # the last bytes of the content: CRC-32 of those before
 WINDOW = 1 << 20
+_SIGN = b'{"checksum":'  # how a summary starts, sorted as its keys are
 
 # The page kinds of PageCounts that are numbers, in the order in which `info` prints them.
 KINDS = ("total", "kept", "cache", "cache_private", "user", "free", "hwpoison", "offline", "hands_off")
 
 
 class Summary(NamedTuple):
-    """Pages by kind (`zero` among the kept ones), and CRC-32 of the file from bitmap 1 to the last descriptor."""
+    """Pages by kind (`zero` among the kept ones), and CRC-32 of the file from its first byte to its last descriptor.
+
+    The checksum takes the finished header and, where this summary lies, zeros.
+    """
 
     version: str
     level: int
@@ -48,19 +54,24 @@ def with_room(notes: bytes) -> bytes:
 def filled(notes: bytes, summary: Summary) -> bytes:
     """The same notes, as long as before, with our note (the last one) telling the summary."""
     content = json.dumps(summary._asdict(), sort_keys=True, separators=(",", ":")).encode()
-    return notes[:-SIZE] + content.ljust(SIZE, b"\0")[:SIZE]
+    content = content.ljust(SIZE - CRC.size, b"\0")[: SIZE - CRC.size]
+    return notes[:-SIZE] + content + CRC.pack(zlib.crc32(content))
 
 
 def read(notes: bytes) -> Summary | None:
     """The summary in a dump's notes, None where there is none; DumpError where it makes no sense."""
-    for note in notes_in(notes):
-        if note.owner != OWNER or note.kind != KIND:
-            continue
-        content = notes[note.offset : note.offset + note.size].rstrip(b"\0")
-        if not content:
-            return None
+    place = room(notes)
+    if place is None:
+        if _SIGN in notes or OWNER + b"\0" in notes:
+            raise DumpError("the dump's notes have a part of a KDUMPD note, but none that is whole: damaged notes")
+        return None
+    content = notes[place : place + SIZE - CRC.size]
+    crc = CRC.unpack_from(notes, place + len(content))[0]
+    if crc or content.strip(b"\0"):
+        if crc != zlib.crc32(content):
+            raise DumpError("the dump's KDUMPD note is not what was written: its checksum differs")
         try:
-            fields = json.loads(content)
+            fields = json.loads(content.rstrip(b"\0"))
             pages = {str(kind): int(number) for kind, number in fields["pages"].items()}
             return Summary(str(fields["version"]), int(fields["level"]), pages, int(fields["checksum"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -68,9 +79,16 @@ def read(notes: bytes) -> Summary | None:
     return None
 
 
-def checksum(fd: int, start: int, end: int) -> int:
-    """CRC-32 of the file's bytes from `start` to `end`, read in windows; DumpError where the file is shorter."""
-    crc = 0
+def room(notes: bytes) -> int | None:
+    """Where in the notes the `SIZE` bytes of our note's content lie; None where there is no such note."""
+    for note in notes_in(notes):
+        if note.owner == OWNER and note.kind == KIND and note.size == SIZE:
+            return note.offset
+    return None
+
+
+def checksum(fd: int, start: int, end: int, crc: int = 0) -> int:
+    """CRC-32 `crc` gone on over the file from `start` to `end`, in windows; DumpError where the file is shorter."""
     while start < end:
         window = os.pread(fd, min(WINDOW, end - start), start)
         if not window:

@@ -8,22 +8,38 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kdumpd.dumpfile.format import COMPRESSION, DESCRIPTOR, Descriptor, Flags, notes_in
-from kdumpd.dumpfile.reader import Dump
-from kdumpd.errors import DumpError
+from kdumpd.dumpfile import summary as note
+from kdumpd.dumpfile.format import (
+    COMPRESSION,
+    DESCRIPTOR,
+    MAX_MAPNR_32,
+    RAW_CHECKED,
+    Descriptor,
+    Flags,
+    notes_in,
+)
+from kdumpd.dumpfile.reader import MACHINES, Dump
+from kdumpd.errors import DumpError, VmcoreError
+from kdumpd.vmcore.elf import AARCH64, X86_64
+from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
 READ_AHEAD = 1 << 20  # bytes of the file that are read at once; pages that follow each other share a read
 MOST_PROBLEMS = 20  # as many are told, the others only counted
 REPORT_EVERY = 1024  # pages
 
+# What only the kernels of one machine write into VMCOREINFO (arch/*/kernel/vmcore_info.c).
+MARKS = {X86_64: "NUMBER(phys_base)", AARCH64: "NUMBER(kimage_voffset)"}
+
 Progress = Callable[[int, int], None]  # (pages done, pages in all)
 
 
 class Verification(NamedTuple):
-    """What `verify --json` prints. `pages` are those in bitmap 2; the six numbers after it sum up to them.
+    """What `verify --json` prints. `pages` are those in bitmap 2; the seven numbers after it sum up to them.
 
-    `zero` pages hold zeros alone, however they are stored; `unwritten` ones have no contents yet. `checksum` is "good",
-    "bad", or "none" where the writer left none. `verdict` is "good", "incomplete" (as the header says) or "damaged".
+    `zero` pages hold zeros alone, however they are stored; `unwritten` ones have no contents yet, `unreadable` ones are
+    compressed by what Python has not (LZO, snappy). `unchecked` are the raw ones that nothing tells damage of, as in
+    dumps by others. `checksum` (headers, notes, bitmaps, descriptors) is "good", "bad", or "none" where the writer left
+    none. `verdict` is "good", "incomplete" (as the header says), "unchecked" (has unreadable pages) or "damaged".
     """
 
     file: str
@@ -36,7 +52,9 @@ class Verification(NamedTuple):
     zstd: int
     zlib: int
     unwritten: int
+    unreadable: int
     damaged: int
+    unchecked: int
     checksum: str
     problem_count: int
     problems: tuple[str, ...]
@@ -53,6 +71,7 @@ class _Verifying:
         self._progress = progress
         self._problems: list[str] = []
         self._problem_count = 0
+        self._unchecked = 0
         self._window: tuple[int, bytes] = (0, b"")
 
     def run(self) -> Verification:
@@ -62,13 +81,16 @@ class _Verifying:
         table_end = dump.layout.descriptors + pages * DESCRIPTOR.size
         if table_end > dump.size:
             raise DumpError(f"{dump.name}: its descriptors end at byte {table_end}, the file at {dump.size}: it is cut")
-        checksum = self._check_summary(pages)
+        checksum, zero = self._check_summary(pages)
         kinds = self._check_pages(pages)
+        if kinds["zero"] + kinds["unwritten"] < zero:
+            self._problem(f"{kinds['zero']} pages hold zeros alone where {zero} were left out for that")
         if kinds["unwritten"] and not dump.incomplete:
             self._problem(
                 f"{kinds['unwritten']} pages were never written, but the header says that the dump is complete"
             )
-        verdict = "damaged" if self._problem_count else "incomplete" if dump.incomplete else "good"
+        unreadable = "unchecked" if kinds["unreadable"] else "good"
+        verdict = "damaged" if self._problem_count else "incomplete" if dump.incomplete else unreadable
         return Verification(
             dump.name,
             verdict,
@@ -76,6 +98,7 @@ class _Verifying:
             memory_pages,
             pages,
             **kinds,
+            unchecked=self._unchecked,
             checksum=checksum,
             problem_count=self._problem_count,
             problems=tuple(self._problems),
@@ -92,38 +115,71 @@ class _Verifying:
             (sub_header.notes_offset + note.offset, note.size) for note in places
         ]:
             self._problem("the sub-header's VMCOREINFO is not the one in the notes: crash would read something else")
+        if dump.header.version >= 6 and dump.header.max_mapnr != min(dump.frames, MAX_MAPNR_32):
+            self._problem(f"the header says {dump.header.max_mapnr} page frames, the sub-header {dump.frames}")
+        if places:
+            try:
+                self._check_against(dump.info)
+            except VmcoreError as error:
+                self._problem(str(error))
+
+    def _check_against(self, info: VmcoreInfo) -> None:
+        """The headers against what the crashed kernel wrote about itself."""
+        header, sub_header = self._dump.header, self._dump.sub_header
+        machine = MACHINES.get(header.utsname.machine)
+        if machine is None:
+            self._problem(f"the header names machine {header.utsname.machine!r}, neither x86_64 nor aarch64")
+        elif info.value(MARKS[machine]) is None and any(info.value(mark) is not None for mark in MARKS.values()):
+            self._problem(f"VMCOREINFO is not of {header.utsname.machine.decode()}, which the header names")
+        if header.utsname.release != info.release.encode()[:64]:
+            self._problem(f"the header is of kernel {header.utsname.release!r}, VMCOREINFO of {info.release!r}")
+        if info.page_size != header.block_size:
+            self._problem(f"blocks of {header.block_size} bytes, VMCOREINFO says pages of {info.page_size}")
+        phys_base = info.number("phys_base")
+        if machine == X86_64 and phys_base is not None and phys_base & (1 << 64) - 1 != sub_header.phys_base:
+            self._problem(f"the sub-header says phys_base {sub_header.phys_base:#x}, VMCOREINFO {phys_base:#x}")
 
     def _check_bitmaps(self) -> tuple[int, int]:
-        """Pages of memory and of the dump; what is dumped must be memory."""
+        """Pages of memory and of the dump; what is dumped must be memory, and memory end where the headers say."""
         memory_pages = pages = stray = 0
+        end = before = 0
         for memory, dumped in zip(self._dump.bitmap(1), self._dump.bitmap(2), strict=True):
             memory_bits, dumped_bits = int.from_bytes(memory, "little"), int.from_bytes(dumped, "little")
             memory_pages += memory_bits.bit_count()
             pages += dumped_bits.bit_count()
             stray += (dumped_bits & ~memory_bits).bit_count()
+            end = before + memory_bits.bit_length() if memory_bits else end
+            before += 8 * len(memory)
+        if end != self._dump.frames:
+            self._problem(f"memory ends at page frame {end:#x} in bitmap 1, at {self._dump.frames:#x} in the headers")
         if stray:
             self._problem(f"{stray} pages are in the dump (bitmap 2), but are no memory (bitmap 1)")
         return memory_pages, pages
 
-    def _check_summary(self, pages: int) -> str:
+    def _check_summary(self, pages: int) -> tuple[str, int]:
+        """What the checksum says, and how many pages of zeros the writer left out."""
         try:
             summary = self._dump.summary
         except DumpError as error:
             self._problem(str(error))
-            return "bad"
+            return "bad", 0
         if summary is None:
-            return "none"
+            if note.room(self._dump.notes) is not None and not self._dump.incomplete:
+                self._problem("the KDUMPD note is empty, but the header says that the dump is complete")
+            return "none", 0
+        zero = summary.pages.get("zero", 0)
         if summary.pages.get("kept", pages) != pages:
             self._problem(f"the KDUMPD note says {summary.pages['kept']} pages, bitmap 2 {pages}")
         if self._dump.checksum() != summary.checksum:
-            self._problem("the bitmaps or descriptors are not what was written: their checksum differs")
-            return "bad"
-        return "good"
+            self._problem("the headers, notes, bitmaps or descriptors are not what was written: their checksum differs")
+            return "bad", zero
+        return "good", zero
 
     def _check_pages(self, total: int) -> dict[str, int]:
-        kinds = dict.fromkeys(("zero", "raw", "zstd", "zlib", "unwritten", "damaged"), 0)
+        kinds = dict.fromkeys(("zero", "raw", "zstd", "zlib", "unwritten", "unreadable", "damaged"), 0)
         shared: Descriptor | None = None  # the page that all pages of zeros share, as soon as it was seen
         names = {Flags.RAW: "raw", Flags.ZSTD: "zstd", Flags.ZLIB: "zlib"}
+        foreign = (Flags.LZO, Flags.SNAPPY)
         zeros = bytes(self._dump.layout.block_size)
         for done, (pfn, descriptor) in enumerate(self._dump.pages()):
             if self._progress is not None and done % REPORT_EVERY == 0:
@@ -135,11 +191,17 @@ class _Verifying:
                 kinds["zero"] += 1
                 continue
             try:
+                if descriptor.flags & COMPRESSION in foreign and self._dump.compression in foreign:
+                    self._dump.check(descriptor)
+                    kinds["unreadable"] += 1
+                    continue
                 page = self._page(descriptor)
             except DumpError as error:
                 kinds["damaged"] += 1
                 self._problem(f"page frame {pfn:#x}: {error}")
                 continue
+            if not descriptor.flags & COMPRESSION and not descriptor.page_flags & RAW_CHECKED:
+                self._unchecked += page != zeros
             if page == zeros:
                 kinds["zero"] += 1
                 shared = descriptor
@@ -157,7 +219,7 @@ class _Verifying:
         if not 0 <= skip <= len(window) - descriptor.size:
             window, skip = self._dump.raw(descriptor.offset, READ_AHEAD), 0
             self._window = (descriptor.offset, window)
-        return self._dump.decompress(window[skip : skip + descriptor.size], descriptor.flags)
+        return self._dump.decompress(window[skip : skip + descriptor.size], descriptor)
 
     def _problem(self, text: str) -> None:
         prefix = f"{self._dump.name}: "

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import time
+import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -116,6 +117,14 @@ def _uname(core: Vmcore) -> Uname:
         return Uname(b"Linux", b"", core.info.release.encode(), b"", machine, b"")
 
 
+def _phys_base(core: Vmcore) -> int:
+    """As the sub-header has it: negative, on 64 bits, where KASLR moved the text below its link address."""
+    try:
+        return core.phys_base & 0xFFFFFFFFFFFFFFFF
+    except VmcoreError:
+        return 0  # readers find it in VMCOREINFO, or not at all
+
+
 class _Writing:
     """One dump while it is written."""
 
@@ -128,6 +137,7 @@ class _Writing:
         self._progress = progress
         self._block = core.page_size
         self._notes = summary.with_room(core.elf.notes)
+        self._uname = _uname(core)
         self._frames = core.max_pfn
         self._layout = Layout.plan(self._block, len(self._notes), self._frames)
         self._total = ChunkDone(0, 0, 0, 0)
@@ -177,22 +187,34 @@ class _Writing:
 
     def _write_headers(self, status: Flags) -> None:
         """Header, sub-header and notes; the bytes of block 0 go out in one write."""
+        write_all(self._fd, self._sub_header().pack() + self._notes, self._layout.block_size)
+        write_all(self._fd, self._header(status), 0)
+
+    def _header(self, status: Flags) -> bytes:
+        """Block 0."""
+        core, layout = self._core, self._layout
+        return (
+            Header(
+                version=6,
+                utsname=self._uname,
+                seconds=core.crash_time or 0,
+                microseconds=0,
+                status=status | FLAG[self._options.compression.kind],
+                block_size=self._block,
+                sub_header_blocks=layout.sub_header_blocks,
+                bitmap_blocks=layout.bitmap_blocks,
+                max_mapnr=self._frames,
+                cpus=max(1, core.elf.prstatus_count),
+            )
+            .pack()
+            .ljust(self._block, b"\0")
+        )
+
+    def _sub_header(self) -> SubHeader:
         core, layout = self._core, self._layout
         vmcoreinfo_offset, vmcoreinfo_size = core.elf.vmcoreinfo
-        header = Header(
-            version=6,
-            utsname=_uname(core),
-            seconds=core.crash_time or 0,
-            microseconds=0,
-            status=status | FLAG[self._options.compression.kind],
-            block_size=self._block,
-            sub_header_blocks=layout.sub_header_blocks,
-            bitmap_blocks=layout.bitmap_blocks,
-            max_mapnr=self._frames,
-            cpus=max(1, core.elf.prstatus_count),
-        )
-        sub_header = SubHeader(
-            phys_base=core.phys_base & 0xFFFFFFFFFFFFFFFF,  # negative where KASLR moved the text below its link address
+        return SubHeader(
+            phys_base=_phys_base(core),
             dump_level=int(self._options.level),
             split=0,
             start_pfn=0,
@@ -207,8 +229,6 @@ class _Writing:
             end_pfn_64=0,
             max_mapnr_64=self._frames,
         )
-        write_all(self._fd, sub_header.pack() + self._notes, layout.block_size)
-        write_all(self._fd, header.pack().ljust(layout.block_size, b"\0"), 0)
 
     def _write_bitmap_1(self) -> None:
         block, position = self._block, self._layout.bitmap_1
@@ -247,7 +267,8 @@ class _Writing:
 
     def _complete(self, counts: PageCounts, table_end: int) -> None:
         """Sync the contents, and only then say that the dump is complete."""
-        checksum = summary.checksum(self._fd, self._layout.bitmap_1, table_end)
+        # The file still has the unfinished header, and an empty note.
+        checksum = summary.checksum(self._fd, self._block, table_end, zlib.crc32(self._header(Flags(0))))
         self._notes = summary.filled(
             self._notes,
             summary.Summary.of(int(self._options.level), counts, self._total.zero, checksum),

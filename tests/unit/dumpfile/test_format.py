@@ -43,10 +43,10 @@ def test_descriptors_packed_at_once_are_those_packed_one_by_one() -> None:
     offsets = [generator.randrange(1 << 62) for _ in range(300)]
     sizes = [generator.choice((1, 700, 4095, 4096)) for _ in offsets]
     expected = b"".join(
-        DESCRIPTOR.pack(offset, size, 0 if size == 4096 else Flags.ZSTD, 0)
-        for offset, size in zip(offsets, sizes, strict=True)
+        DESCRIPTOR.pack(offset, size, 0 if size == 4096 else Flags.ZSTD, page_flags)
+        for offset, size, page_flags in zip(offsets, sizes, offsets, strict=True)
     )
-    assert pack_descriptors(offsets, sizes, Flags.ZSTD, 4096) == expected
+    assert pack_descriptors(offsets, sizes, offsets, Flags.ZSTD, 4096) == expected
 
 
 def test_bitmap_blocks_count_both_bitmaps_so_that_readers_take_the_dump_for_partial() -> None:

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import zstandard
 
+from kdumpd.cli.main import main
 from kdumpd.dumpfile.format import DESCRIPTOR, HEADER, SUB_HEADER, Flags, Header, SubHeader
 from kdumpd.dumpfile.reader import Dump
 from kdumpd.dumpfile.verify import MOST_PROBLEMS, Verification, verify
 from kdumpd.errors import DumpError
+from kdumpd.policy.model import CompressionKind
+from kdumpd.vmcore.vmcore import Vmcore
 from tests.unit.dumpfile import crash
 
 Change = Callable[[bytearray], None]
@@ -66,6 +69,160 @@ def test_one_flipped_bit_in_a_compressed_page_is_found_by_the_frames_checksum(
     result = changed(flip)
     assert (result.verdict, result.damaged) == ("damaged", 1)
     assert f"page frame {crash.TEXT_PAGES[7]:#x}: " in result.problems[0]
+
+
+def test_one_flipped_bit_in_a_raw_page_is_found_by_the_checksum_in_its_descriptor(
+    dump_path: Path, changed: Callable[[Change], Verification]
+) -> None:
+    _, contents = place_of(dump_path, crash.RANDOM_PAGES[3])
+
+    def flip(content: bytearray) -> None:
+        content[contents + 4000] ^= 1
+
+    result = changed(flip)
+    assert (result.verdict, result.damaged) == ("damaged", 1)
+    assert "a raw page is not what was written" in result.problems[0]
+
+
+def test_a_changed_page_of_zeros_spoils_every_page_that_shares_it(
+    dump_path: Path, changed: Callable[[Change], Verification]
+) -> None:
+    _, contents = place_of(dump_path, crash.ZERO_PAGE)
+
+    def flip(content: bytearray) -> None:
+        content[contents + 100] = 0xFF
+
+    result = changed(flip)
+    assert (result.verdict, result.zero) == ("damaged", 0)
+    assert result.damaged > 1000
+    assert result.problem_count == result.damaged + 1  # and their number is not the note's
+
+
+@pytest.mark.parametrize("kind", list(CompressionKind))
+def test_a_byte_changed_anywhere_in_the_file_is_found(vmcore_path: str, tmp_path: Path, kind: CompressionKind) -> None:
+    runs = [(0x100, 20), (crash.TEXT_PAGES[0], 20), (crash.RANDOM_PAGES[0], 3), (crash.ZERO_PAGE, 3)]
+    with Vmcore.open(vmcore_path) as core:
+        crash.dump(core, tmp_path / "dump", crash.options(kind), runs=runs)
+    content = bytearray((tmp_path / "dump").read_bytes())
+    generator = random.Random(5)
+    for place in [*range(0, HEADER.size, 7), *range(4096, 4096 + 104, 4), *generator.sample(range(len(content)), 150)]:
+        changed = content.copy()
+        changed[place] ^= 1 << generator.randrange(8)
+        (tmp_path / "changed").write_bytes(changed)
+        try:
+            with Dump.open(str(tmp_path / "changed")) as dump:
+                assert verify(dump).verdict != "good", f"byte {place}"
+        except DumpError:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"KDUMPD\0", b"KDUMPE\0"),  # the note's owner
+        (b"KDUMPD\0", b"\0\0\0\0\0\0\0"),
+        (b"\x44\x4b\0\0KDUMPD", b"\x45\x4b\0\0KDUMPD"),  # its type
+        (b"\0\x04\0\0\x44\x4b\0\0KDUMPD", b"\0\x05\0\0\x44\x4b\0\0KDUMPD"),  # its size
+        (b'{"checksum"', b"\0" * 11),
+    ],
+)
+def test_a_note_of_ours_that_was_changed_is_not_taken_for_none(
+    changed: Callable[[Change], Verification], before: bytes, after: bytes
+) -> None:
+    def replace(content: bytearray) -> None:
+        assert content.count(before) == 1
+        content[:] = content.replace(before, after)
+
+    result = changed(replace)
+    assert (result.verdict, result.checksum) == ("damaged", "bad")
+
+
+def test_a_complete_dump_whose_note_is_empty_is_damaged(
+    dump_path: Path, changed: Callable[[Change], Verification]
+) -> None:
+    def empty(content: bytearray) -> None:
+        start = content.index(b'{"checksum"')
+        content[start : start + 1024] = bytes(1024)
+
+    result = changed(empty)
+    assert result.verdict == "damaged"
+    assert "the KDUMPD note is empty" in result.problems[0]
+
+
+def forget_checks(content: bytearray) -> None:
+    """Make it a dump as makedumpfile writes them: no note, no checksums of raw pages."""
+    with_sub_header(content, notes_size=content.index(b"KDUMPD\0") - 12 - 4096 - 104)
+    for place in range(content.index(b"KDUMPD\0") + 1200, len(content) - 24):
+        if content[place + 20 : place + 24] == b"\x01\0\0\0" and content[place + 8 : place + 16] == b"\0\x10" + bytes(
+            6
+        ):
+            content[place + 16 : place + 24] = bytes(8)
+
+
+def test_raw_pages_that_nothing_tells_damage_of_are_counted(
+    tmp_path: Path, vmcore_path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [(crash.TEXT_PAGES[0], 20), (crash.RANDOM_PAGES[0], 3), (crash.ZERO_PAGE, 3)]
+    with Vmcore.open(vmcore_path) as core:
+        crash.dump(core, tmp_path / "dump", runs=runs)
+    content = bytearray((tmp_path / "dump").read_bytes())
+    forget_checks(content)
+    (tmp_path / "dump").write_bytes(content)
+    with Dump.open(str(tmp_path / "dump")) as dump:
+        result = verify(dump)
+    assert (result.verdict, result.checksum, result.problems) == ("good", "none", ())
+    assert (result.unchecked, result.raw) == (3, 3)
+    assert main(["verify", str(tmp_path / "dump")]) == 0
+    assert "; 3 raw pages have no checksum\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", [Flags.LZO, Flags.SNAPPY])
+def test_pages_that_python_cannot_decompress_are_said_once_and_are_not_damage(
+    tmp_path: Path, vmcore_path: str, capsys: pytest.CaptureFixture[str], flag: Flags
+) -> None:
+    with Vmcore.open(vmcore_path) as core:
+        crash.dump(core, tmp_path / "dump", runs=[(crash.TEXT_PAGES[0], 20)])
+    with Dump.open(str(tmp_path / "dump")) as dump:
+        places = [(dump.layout.descriptors + 24 * index, d) for index, (_, d) in enumerate(dump.pages())]
+    content = bytearray((tmp_path / "dump").read_bytes())
+    for place, descriptor in places:
+        DESCRIPTOR.pack_into(content, place, descriptor.offset, descriptor.size, flag, 0)
+    with_header(content, status=flag)
+    forget_checks(content)
+    (tmp_path / "dump").write_bytes(content)
+    with Dump.open(str(tmp_path / "dump")) as dump:
+        result = verify(dump)
+    assert (result.verdict, result.unreadable, result.problems) == ("unchecked", 20, ())
+    assert main(["verify", str(tmp_path / "dump")]) == 1
+    assert "cannot be checked: 20 pages are compressed by LZO or snappy" in capsys.readouterr().err
+
+
+def with_another_frame(content: bytearray) -> None:
+    with_header(content, max_mapnr=0x1C02)
+    with_sub_header(content, max_mapnr_64=0x1C02)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda content: with_sub_header(content, phys_base=4096), "phys_base 0x1000, VMCOREINFO 0x0"),
+        (with_another_frame, "memory ends at page frame 0x1c01 in bitmap 1, at 0x1c02"),
+        (lambda content: with_sub_header(content, max_mapnr_64=0x1C02), "page frames, the sub-header 7170"),
+        (lambda content: content.__setitem__(slice(12 + 260, 12 + 266), b"x86_65"), "neither x86_64 nor aarch64"),
+        (lambda content: content.__setitem__(slice(12 + 260, 12 + 267), b"aarch64"), "VMCOREINFO is not of aarch64"),
+        (lambda content: content.__setitem__(12 + 130, ord("5")), "the header is of kernel b'5."),
+    ],
+)
+def test_headers_are_compared_with_what_the_kernel_wrote_in_dumps_by_others_too(
+    changed: Callable[[Change], Verification], change: Change, problem: str
+) -> None:
+    def both(content: bytearray) -> None:
+        with_sub_header(content, notes_size=content.index(b"KDUMPD\0") - 12 - 4096 - 104)
+        change(content)
+
+    result = changed(both)
+    assert (result.verdict, result.checksum) == ("damaged", "none")
+    assert any(problem in line for line in result.problems), result.problems
 
 
 def test_descriptors_that_were_swapped_are_found_by_the_checksum_of_their_table(
