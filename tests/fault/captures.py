@@ -6,12 +6,14 @@ capture kernel's command line and what is done to the machine meanwhile, and get
 
 from __future__ import annotations
 
-import subprocess
+import py_compile
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from kdumpd.image import build
+from kdumpd.image.interpreter import LIBRARY
 from kdumpd.image.settings import POLICY
 from kdumpd.policy.compiled import to_json
 from kdumpd.policy.load import default, parse
@@ -23,7 +25,7 @@ from kdumpd.rehearse.session import rehearse
 from kdumpd.steps.build import BuildImage, CaptureTarget
 
 MEMORY = 1 << 30
-PRELOAD = Path(__file__).with_name("preload.c")
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Rig(NamedTuple):
@@ -47,10 +49,14 @@ def make_rig(folder: Path) -> Rig:
 
 
 class Fault(NamedTuple):
-    """What goes wrong: files laid over the image, words for its kernel, and what happens while it captures."""
+    """What goes wrong: files laid over the image, words for its kernel and for the one that crashes, and what happens
+
+    while it captures.
+    """
 
     overlay: tuple[OverlayFile, ...] = ()
     words: tuple[str, ...] = ()
+    first_words: tuple[str, ...] = ()
     disturbances: tuple[Disturbance, ...] = ()
 
 
@@ -69,21 +75,57 @@ def capture(rig: Rig, folder: Path, policy: str, fault: Fault, disks: tuple[Disk
         image=rig.image,
         overlay=files,
         capture_words=fault.words,
+        first_words=fault.first_words,
         disturbances=fault.disturbances,
     )
     return rehearse(scenario, folder)
 
 
-def preload(folder: Path, **macros: str | int) -> tuple[OverlayFile, ...]:
-    """preload.c built with these macros, and the file that makes ld.so load it."""
-    library = folder / "fault.so"
-    defined = [f"-D{name}={value}" for name, value in macros.items()]
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", *defined, "-o", str(library), str(PRELOAD)]
-    subprocess.run(command, check=True)
-    return (
-        OverlayFile("usr/lib/fault.so", library.read_bytes()),
-        OverlayFile("etc/ld.so.preload", b"/usr/lib/fault.so\n"),
-    )
+# What a damaged machine answers when /proc/vmcore is read, as code that a module of the image ends with. Mapping the
+# file is refused, as some kernels do, so that every read of memory passes here.
+_UNREADABLE = """
+def _is_vmcore(fd):
+    return fd >= 0 and os.readlink(f"/proc/self/fd/{{fd}}") == "/proc/vmcore"
+
+def _map(fd, *arguments, whole=mmap.mmap, **options):
+    if _is_vmcore(fd):
+        raise OSError(11, os.strerror(11))
+    return whole(fd, *arguments, **options)
+
+def _pread(fd, size, offset, whole=os.pread):
+    if offset < {end} and offset + size > {start} and _is_vmcore(fd):
+        raise OSError(14, os.strerror(14))
+    return whole(fd, size, offset)
+
+mmap.mmap, os.pread = _map, _pread
+"""
+_HIDDEN = """
+def _without(self, text, name="VMCOREINFO", whole=VmcoreInfo.__init__):
+    whole(self, text.replace({key!r}, b"#"), name)
+
+VmcoreInfo.__init__ = _without
+"""
+
+
+def unreadable(start: int, end: int) -> OverlayFile:
+    """Reads of these bytes of /proc/vmcore fail as a bad address."""
+    return _ending_with("kdumpd/vmcore/memory", _UNREADABLE.format(start=start, end=end))
+
+
+def hidden(key: str) -> OverlayFile:
+    """VMCOREINFO lacks this key."""
+    return _ending_with("kdumpd/vmcore/vmcoreinfo", _HIDDEN.format(key=key.encode()))
+
+
+def _ending_with(module: str, code: str) -> OverlayFile:
+    """A module of the image as it is, with `code` at its end."""
+    with TemporaryDirectory() as folder:
+        source, compiled = Path(folder, "module.py"), Path(folder, "module.pyc")
+        source.write_text((ROOT / f"{module}.py").read_text() + code)
+        py_compile.compile(
+            str(source), str(compiled), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+        )
+        return OverlayFile(f"{LIBRARY}/{module}.pyc", compiled.read_bytes())
 
 
 def on(outcome: Outcome, target: str) -> Saved:

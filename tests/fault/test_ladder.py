@@ -13,7 +13,7 @@ from kdumpd.image.interpreter import LIBRARY
 from kdumpd.image.settings import POLICY
 from kdumpd.rehearse.outcome import Outcome, Saved
 from kdumpd.rehearse.scenario import Disk, Disturbance, OverlayFile
-from tests.fault.captures import Fault, Rig, capture, incidents, keys, on, preload
+from tests.fault.captures import Fault, Rig, capture, hidden, incidents, keys, on, unreadable
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -96,7 +96,8 @@ def throttle(disk: str, rate: int) -> dict[str, object]:
 
 
 def test_memory_that_cannot_be_read_leaves_log_and_an_incomplete_dump(rig: Rig, tmp_path: Path) -> None:
-    fault = Fault(overlay=preload(tmp_path, UNREADABLE_FROM=200 * MIB, UNREADABLE_TO=560 * MIB))
+    # Without KASLR the kernel and its log lie below the range that cannot be read.
+    fault = Fault(overlay=(unreadable(200 * MIB, 560 * MIB),), first_words=("nokaslr",))
     outcome = capture(rig, tmp_path / "run", "on_failure: [next-target, poweroff]", fault)
     saved = on(outcome, "/var/crash")
     has_log_and_no_dump(saved, outcome.nonce, begun=True)
@@ -107,7 +108,7 @@ def test_memory_that_cannot_be_read_leaves_log_and_an_incomplete_dump(rig: Rig, 
 def test_a_scan_that_fails_leads_to_an_unfiltered_dump_where_it_fits(rig: Rig, tmp_path: Path) -> None:
     policy = "targets: [{path: /small}, {path: /large}]\nretention: {min_free: 0}"
     disks = (Disk(("/small",), free=200 * MIB), Disk(("/large",)))
-    fault = Fault(overlay=preload(tmp_path, HIDE='"SIZE(page)="'))
+    fault = Fault(overlay=(hidden("SIZE(page)="),))
     outcome = capture(rig, tmp_path / "run", policy, fault, disks)
     small, large = on(outcome, "/small"), on(outcome, "/large")
     has_log_and_no_dump(small, outcome.nonce, begun=False)
