@@ -40,6 +40,7 @@ _WAIT = 30.0  # seconds for a device to come up
 _TARGET = 60.0  # ... and for it to be mounted, whose journal may have to be replayed
 _LOG = 60.0
 _RECORD = 20.0
+_LOOK = 10.0
 _UNMOUNT = 60.0
 # What a spent budget leaves the steps that save the log: a crash is never left without a trace.
 _FLOOR = 15.0
@@ -99,7 +100,7 @@ class Attempt:
         place, machine, clock = self._place, self._machine, self._steps.console.clock
         found = device.wait_for(place.device, clock() + _WAIT, clock, self._probe.places())
         kind = local.attach(place, found, machine.mount_point, machine.mount)
-        parent = f"{machine.mount_point}/{place.directory.strip('/')}".rstrip("/")
+        parent = local.inside(machine.mount_point, place.directory)
         directory = self._directory or local.make_directory(parent, self._crash.host, self._crash.time)
         if not os.path.isdir(directory):
             raise TargetError(f"{directory}: was made and is not there any more")
@@ -145,15 +146,20 @@ class Attempt:
     def _take(self, outcome: Outcome) -> bool:
         if outcome.failure is not None:
             self._failure = outcome.failure.text
-            with suppress(OSError):
-                size = os.stat(f"{self._directory}/vmcore{INCOMPLETE}").st_size
-                self._steps.say("dump", f"what was written stays as vmcore{INCOMPLETE}, {size >> 20} MiB")
+            self._steps.run("dump", _LOOK, self._telling_what_stays, floor=_LOOK)
             return False
         self._dump = outcome.result
         meaning = self._dump["free_pages"]["meaning"]
         for warning in (*self._dump["warnings"], *([meaning] if meaning else ())):
             self._steps.incident("scan", warning)
         return True
+
+    def _telling_what_stays(self, tell: Tell) -> Result:
+        """In a child: the file system may be what the dump failed from."""
+        with suppress(FileNotFoundError):
+            size = os.stat(f"{self._directory}/vmcore{INCOMPLETE}").st_size
+            tell("dump", f"what was written stays as vmcore{INCOMPLETE}, {size >> 20} MiB")
+        return {}
 
     def _dumping(self, engine: Engine, mark: Mark) -> Callable[[Tell], Result]:
         dump, vmcore, final = self._settings.policy.dump, self._machine.vmcore, f"{self._directory}/vmcore"
@@ -222,7 +228,7 @@ class Attempt:
 
         def work(tell: Tell) -> Result:
             if os.path.ismount(machine.mount_point):
-                machine.sync()
+                machine.sync(machine.mount_point)
                 machine.unmount(machine.mount_point)
                 tell("unmount", "synced and unmounted")
             return {}

@@ -1,4 +1,4 @@
-"""The system calls that Python's standard library does not have: mount, umount2, finit_module, renameat2, reboot.
+"""The system calls that Python's standard library does not have: mount, umount2, syncfs and others.
 
 The only module that imports ctypes. Each function returns when the kernel has done it and raises OSError with the
 kernel's errno and the path otherwise. Called by the runner's steps and by `capture.save`. May import nothing of kdumpd.
@@ -53,6 +53,15 @@ def mount(source: str, directory: str, filesystem: str, flags: int, options: str
 def unmount(directory: str, flags: int = 0) -> None:
     """Nothing is mounted on `directory` any more; what was written is on the device."""
     _check(_LIBC.umount2(os.fsencode(directory), flags), directory)
+
+
+def sync_file_system(directory: str) -> None:
+    """What was written to the file system that holds `directory` is on its device; others are not waited for."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check(_LIBC.syncfs(descriptor), directory)
+    finally:
+        os.close(descriptor)
 
 
 def load_module(path: str, parameters: str) -> None:

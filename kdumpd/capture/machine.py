@@ -32,19 +32,19 @@ def _detach(directory: str) -> None:
 
 
 class Machine(NamedTuple):
-    """Everything outside the runner; the defaults are a capture kernel's."""
+    """Everything outside the runner; the defaults are a capture kernel's. Each target has a folder in `mount_point`."""
 
     settings: str = "/etc/kdumpd"
     vmcore: str = "/proc/vmcore"
     command_line: str = "/proc/cmdline"
-    mount_point: str = "/run/kdumpd/target"
+    mount_point: str = "/run/kdumpd/targets"
     shell: str = "/bin/sh"
     devices: Places = Places()
     mount: Callable[[str, str, str, str], None] = _mount
     unmount: Callable[[str], None] = kernel.unmount
     detach: Callable[[str], None] = _detach
     load_module: Callable[[str, str], None] = _load_module
-    sync: Callable[[], None] = os.sync
+    sync: Callable[[str], None] = kernel.sync_file_system
     restart: Callable[[], None] = kernel.restart
     power_off: Callable[[], None] = kernel.power_off
     halt: Callable[[], None] = kernel.halt

@@ -42,8 +42,11 @@ class _Known:
     def aim(self, steps: Steps, crash: Crash) -> None:
         """There is an attempt for each target."""
         probe = Probe(self.machine.devices, steps.console.clock)
+        point = self.machine.mount_point
+        # Each has a mount point of its own: a mount that comes after its deadline must not cover the next target's.
         self.attempts = [
-            Attempt(self.machine, steps, self.settings, crash, place, probe) for place in self.settings.places
+            Attempt(self.machine._replace(mount_point=f"{point}/{number}"), steps, self.settings, crash, place, probe)
+            for number, place in enumerate(self.settings.places)
         ]
 
 

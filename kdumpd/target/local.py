@@ -62,9 +62,22 @@ def free_bytes(path: str) -> int:
     return room.f_bavail * room.f_frsize
 
 
+def inside(mount_point: str, directory: str) -> str:
+    """The path of `directory` on the file system mounted at `mount_point`; TargetError where a link leads out of it.
+
+    An absolute link, right in the running system, leads into the initramfs here.
+    """
+    root = os.path.realpath(mount_point)
+    path = f"{mount_point}/{directory.strip('/')}".rstrip("/")
+    led = os.path.realpath(path)
+    if led != root and not led.startswith(f"{root}/"):
+        raise TargetError(f"{directory}: a symbolic link leads out of the target's file system; name the place itself")
+    return path
+
+
 def make_directory(parent: str, host: str, crash_time: float) -> str:
     """A new directory, open to its owner alone: HOST-YYYYMMDD-HHMMSS (UTC), and a number where that is taken."""
-    os.makedirs(parent, _DIRECTORY_MODE, exist_ok=True)
+    _make_path(parent)
     name = f"{safe_name(host)}-{utc('%Y%m%d-%H%M%S', crash_time)}"
     for number in range(1, 100):
         directory = f"{parent}/{name}" if number == 1 else f"{parent}/{name}-{number}"
@@ -77,6 +90,19 @@ def make_directory(parent: str, host: str, crash_time: float) -> str:
         sync_directory(parent)
         return directory
     raise TargetError(f"{parent}/{name}: a hundred dumps of this crash are there already")
+
+
+def _make_path(path: str) -> None:
+    """The directory is there and its name on the disk; what had to be made is open to its owner alone."""
+    if not path or os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_path(parent)
+    try:
+        os.mkdir(path, _DIRECTORY_MODE)
+    except OSError as error:
+        raise TargetError(f"{path}: cannot be made: {error.strerror}") from error
+    sync_directory(parent)
 
 
 def utc(form: str, seconds: float) -> str:

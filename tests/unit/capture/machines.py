@@ -39,10 +39,11 @@ class Disks:
     def __init__(self, root: Path, vmcore: str, policy: Mapping[str, Any] | None = None, disks: int = 1) -> None:
         self.root = root
         self.ended: list[str] = []
+        self.points: list[str] = []
         self.broken: dict[str, int] = {}
         self.settings = root / "etc"
         self.folders = [root / f"disk{number}" for number in range(disks)]
-        point = root / "run" / "target"
+        point = root / "run" / "targets"
         for folder in (self.settings, root / "sys", root / "dev", *self.folders):
             folder.mkdir()
         for number in range(disks):
@@ -69,7 +70,7 @@ class Disks:
             unmount=lambda directory: None,
             detach=lambda directory: None,
             load_module=lambda path, parameters: None,
-            sync=lambda: None,
+            sync=lambda directory: None,
             restart=self._note("reboot"),
             power_off=self._note("poweroff"),
             halt=self._note("halt"),
@@ -109,6 +110,7 @@ class Disks:
         name = Path(device).name
         if name in self.broken:
             raise OSError(self.broken[name], os.strerror(self.broken[name]), device)
+        self.points.append(directory)
         point = Path(directory)
         if point.is_symlink():
             point.unlink()

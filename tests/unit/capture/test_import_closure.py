@@ -95,7 +95,7 @@ def mount(device, directory, kind, options):
 start = uptime()
 machine = Machine(
     settings=root + "/etc", vmcore=vmcore, command_line="/dev/null", mount_point=root + "/target",
-    devices=Places(root + "/sys", root + "/dev"), mount=mount, sync=lambda: None, restart=lambda: None,
+    devices=Places(root + "/sys", root + "/dev"), mount=mount, sync=lambda directory: None, restart=lambda: None,
 )
 kdumpd.capture.runner.capture(machine, Console(lambda line: None, lambda: uptime() - start))
 """

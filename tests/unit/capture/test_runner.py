@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kdumpd.capture import console, runner
+from kdumpd.capture import console, kernel, runner
 from kdumpd.dumpfile.reader import Dump
 from kdumpd.target.local import utc
 from tests.unit.capture.machines import Disks, crashed
@@ -147,6 +147,21 @@ def test_a_disk_that_does_not_answer_is_found_out_once_and_the_others_are_used(t
     assert [len(rig.crash_folders(disk)) for disk in (1, 2)] == [1, 1]
 
 
+def test_a_link_that_leads_out_of_the_target_leads_to_the_next_one(tmp_path: Path, vmcore: str) -> None:
+    rig = Disks(tmp_path, vmcore, disks=2)
+    (rig.folders[0] / "var").symlink_to(tmp_path / "initramfs")
+    lines = run(rig)
+    assert any("a symbolic link leads out" in line for line in lines)
+    assert not (tmp_path / "initramfs").exists()
+    assert rig.report(1)["complete"] is True
+
+
+def test_a_file_system_is_synced_by_itself(tmp_path: Path) -> None:
+    kernel.sync_file_system(str(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        kernel.sync_file_system(str(tmp_path / "none"))
+
+
 def test_a_list_without_next_target_stops_at_the_first(tmp_path: Path, vmcore: str) -> None:
     rig = Disks(tmp_path, vmcore, {"on_failure": ["poweroff"]}, disks=2)
     rig.break_disk(0)
@@ -164,6 +179,8 @@ def test_a_dump_that_fails_leaves_the_log_and_the_next_target_is_tried(tmp_path:
         assert not (folder / "vmcore").exists()
         assert rig.report(disk)["complete"] is False
     assert rig.ended == ["reboot"], lines
+    # Each at a place of its own: a mount that comes late must not cover the next target's.
+    assert len(set(rig.points)) == 2
 
 
 def test_where_no_target_takes_the_log_its_end_is_on_the_console(tmp_path: Path, vmcore: str) -> None:

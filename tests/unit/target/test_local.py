@@ -14,7 +14,7 @@ import pytest
 from kdumpd.errors import TargetError
 from kdumpd.target import local
 from kdumpd.target.device import Device, Places, find, wait_for
-from kdumpd.target.local import Place, attach, make_directory, safe_name
+from kdumpd.target.local import Place, attach, inside, make_directory, safe_name
 from kdumpd.target.superblock import FileSystem
 
 EXT4 = FileSystem("ext4", "0123abcd-4567-89ab-cdef-0123456789ab", "dumps")
@@ -138,6 +138,33 @@ def test_each_crash_gets_a_directory_of_its_own(tmp_path: Path) -> None:
     names = [Path(make_directory(f"{tmp_path}/var/crash", "web.example", 1_700_000_000.0)).name for _ in range(3)]
     assert names == ["web.example-20231114-221320", "web.example-20231114-221320-2", "web.example-20231114-221320-3"]
     assert stat.S_IMODE((tmp_path / "var/crash" / names[0]).stat().st_mode) == 0o700
+
+
+def test_each_new_directory_of_the_path_is_open_to_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    make_directory(f"{tmp_path}/var/lib/crash", "web", 1_700_000_000.0)
+    os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("var", "var/lib", "var/lib/crash")]
+    assert modes == [0o700] * 3
+
+
+def test_a_path_that_cannot_be_made_is_an_error_that_says_where(tmp_path: Path) -> None:
+    (tmp_path / "var").write_text("a file")
+    with pytest.raises(TargetError, match=f"{tmp_path}/var: cannot be made: File exists"):
+        make_directory(f"{tmp_path}/var/crash", "web", 1_700_000_000.0)
+
+
+def test_a_link_inside_the_target_is_followed_and_one_that_leads_out_of_it_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "mounted"
+    (root / "srv").mkdir(parents=True)
+    (root / "var").symlink_to("srv")
+    assert inside(str(root), "/var/crash") == f"{root}/var/crash"
+    assert inside(str(root), "/") == str(root)
+    (root / "crash").symlink_to("/srv/crash")
+    (root / "near").symlink_to(f"{root}2")
+    for directory in ("/crash", "/crash/deeper", "/../elsewhere", "/near"):
+        with pytest.raises(TargetError, match="leads out of the target's file system"):
+            inside(str(root), directory)
 
 
 def test_a_host_name_is_made_safe() -> None:
