@@ -9,6 +9,7 @@ from __future__ import annotations
 from kdumpd.errors import VmcoreError
 
 _MOST_BYTES = 1 << 20  # the kernel's own limit is one page
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 64) - 1  # what a C program can print as a number of 64 bits
 _PAGE_SIZES = (4096, 16384, 65536)
 
 
@@ -65,8 +66,10 @@ class VmcoreInfo:
 
     @property
     def crash_time(self) -> int | None:
-        """When the kernel crashed, in seconds since 1970."""
-        return self._number("CRASHTIME", 10)
+        """When the kernel crashed, in seconds since 1970; None where it does not say so or what it says is no time."""
+        text = self._values.get("CRASHTIME", "")
+        seconds = int(text) if text.isascii() and text.isdecimal() and len(text) <= 10 else 1 << 32
+        return seconds if seconds < 1 << 32 else None
 
     @property
     def version(self) -> tuple[int, int]:
@@ -89,6 +92,9 @@ class VmcoreInfo:
             # NUMBER() is decimal but where the kernel's architecture code says 0x; 64 bits are below 20 digits.
             if len(text) > 24:
                 raise ValueError
-            return int(text, 16 if text.startswith("0x") else base)
+            number = int(text, 16 if text.startswith("0x") else base)
+            if not _LOWEST <= number <= _HIGHEST:
+                raise ValueError
+            return number
         except ValueError:
             raise VmcoreError(f"{self.name}: VMCOREINFO says {key}={text[:24]}, which is no number") from None

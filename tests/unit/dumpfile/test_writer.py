@@ -114,6 +114,17 @@ def test_headers_say_what_crash_and_libkdumpfile_look_for(core: Vmcore, tmp_path
         assert owners == [b"CORE", b"CORE", b"VMCOREINFO", b"KDUMPD"]
 
 
+@pytest.mark.parametrize(
+    "info", [{"CRASHTIME": "9" * 20}, {"CRASHTIME": "-5"}, {"CRASHTIME": "soon"}, {"SYMBOL(init_uts_ns)": "x"}]
+)
+def test_nothing_that_only_adorns_the_header_can_hold_up_the_dump(tmp_path: Path, info: dict[str, str | None]) -> None:
+    with Vmcore.open(VmcoreBuilder(((0x100000, 24 * MIB),), info=info).save(tmp_path / "vmcore")) as core:
+        crash.dump(core, tmp_path / "dump", runs=[(0x100, 5)])
+    with Dump.open(str(tmp_path / "dump")) as dump:
+        assert (dump.header.seconds == 0) == ("CRASHTIME" in info)
+        assert verify(dump).verdict == "good"
+
+
 def test_the_file_is_for_its_owner_alone_and_never_replaces_another(core: Vmcore, tmp_path: Path) -> None:
     crash.dump(core, tmp_path / "dump", runs=[(1, 1)])
     assert (tmp_path / "dump").stat().st_mode & 0o777 == 0o600

@@ -56,6 +56,17 @@ def test_what_is_no_number_is_named() -> None:
         VmcoreInfo(_TEXT).size("zone")
 
 
+@pytest.mark.parametrize("number", [b"18446744073709551616", b"-9223372036854775809", b"0x10000000000000000"])
+def test_a_number_of_more_than_64_bits_is_named(number: bytes) -> None:
+    with pytest.raises(VmcoreError, match="which is no number"):
+        VmcoreInfo(b"PAGESIZE=4096\nNUMBER(phys_base)=" + number).number("phys_base")
+
+
+@pytest.mark.parametrize("time", [b"-5", b"9" * 20, b"4294967296", b"soon", b"", b"0x10", "٣".encode()])
+def test_a_crash_time_that_is_no_time_is_unknown(time: bytes) -> None:
+    assert VmcoreInfo(b"PAGESIZE=4096\nCRASHTIME=" + time).crash_time is None
+
+
 @pytest.mark.parametrize("size", [b"", b"PAGESIZE=0\n", b"PAGESIZE=4095\n", b"PAGESIZE=-4096\n", b"PAGESIZE=\xff\n"])
 def test_an_absurd_page_size_is_refused(size: bytes) -> None:
     with pytest.raises(VmcoreError, match="PAGESIZE"):
