@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator
 WINDOW = 1 << 16  # bytes of a bitmap that are read or written at once
 STEP = 1 << 10  # bytes of it that are turned to text at once; text takes a byte a page
 
+ZEROS = bytes(WINDOW)
 
 Run = tuple[int, int]  # (first page frame, number of page frames); plain, since a dump has millions of them
 
 
 def count(bits: bytes) -> int:
     """How many pages are set."""
+    if ZEROS.startswith(bits):
+        return 0
     return int.from_bytes(bits, "little").bit_count()
 
 
@@ -26,6 +29,9 @@ def of_runs(runs: Iterable[Run], frames: int) -> Iterator[bytes]:
     run = next(pending, None)
     for start in range(0, frames, WINDOW * 8):
         end = min(start + WINDOW * 8, frames)
+        if run is None or run[0] >= end:
+            yield ZEROS[: -(-(end - start) // 8)]
+            continue
         bits = 0
         while run is not None and run[0] < end:
             first, last = max(run[0], start), min(run[0] + run[1], end)
@@ -39,6 +45,8 @@ def of_runs(runs: Iterable[Run], frames: int) -> Iterator[bytes]:
 
 def runs(bits: bytes, first: int) -> Iterator[Run]:
     """The runs of set pages; bit 0 of `bits` is page frame `first`. Runs end at multiples of `8 * STEP` frames."""
+    if ZEROS.startswith(bits):
+        return
     position = 0
     while position < len(bits):
         clear = len(bits) - position - len(bits[position:].lstrip(b"\0"))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple
 
-from kdumpd.dumpfile import bitmap
+from kdumpd.dumpfile import bitmap, sparse
 from kdumpd.dumpfile.bitmap import Run
 from kdumpd.dumpfile.compress import FLAG, Compress, Piece, compressor, keep_freed_memory
 from kdumpd.dumpfile.format import DESCRIPTOR, RAW_CHECKED, Layout, pack_descriptors
@@ -25,10 +25,6 @@ from kdumpd.vmcore.memory import Memory
 CHUNK_BYTES = 1 << 20  # of memory that a worker takes at once: 256 pages of 4 KiB
 CHUNK_PAGES = 256
 DROP_EVERY, DROP_BEHIND = 4 << 20, 64 << 20  # bytes: how often the page cache is dropped, and how far back
-
-# What one worker allocates at most, for `estimate`: a run, its pieces where nothing compresses, the same joined, the
-# bitmap's window and its text, lists of a chunk, and zstd's context.
-WORKER_MEMORY = 3 * CHUNK_BYTES + 2 * bitmap.WINDOW + (2 << 20)
 
 
 class ChunkDone(NamedTuple):
@@ -119,8 +115,14 @@ class PageWriter:
         wanted, end = self._chunk_pages, self._plan.frames
         chosen: list[Run] = []
         while pfn < end:
+            place = self._plan.layout.bitmap_2 + pfn // 8
+            data = sparse.next_data(self._plan.fd, place, self._plan.layout.bitmap_2 + -(-end // 8))
             start = pfn & ~7
-            bits = os.pread(self._plan.fd, bitmap.WINDOW, self._plan.layout.bitmap_2 + start // 8)
+            if data > place:  # a hole: no page until there
+                start = pfn = start + (data - place) * 8
+                if pfn >= end:
+                    break
+            bits = os.pread(self._plan.fd, bitmap.WINDOW, data)
             bits = bits[: -(-(end - start) // 8)]
             for first, count in bitmap.runs(bits, start):
                 if first < pfn:

@@ -15,7 +15,7 @@ from typing import Self
 
 import zstandard
 
-from kdumpd.dumpfile import bitmap, summary
+from kdumpd.dumpfile import bitmap, sparse, summary
 from kdumpd.dumpfile.format import (
     COMPRESSION,
     DESCRIPTOR,
@@ -151,7 +151,7 @@ class Dump:
         start = self.layout.bitmap_1 if number == 1 else self.layout.bitmap_2
         size = -(-self.frames // 8)
         for position in range(0, size, bitmap.WINDOW):
-            yield self._read(start + position, min(bitmap.WINDOW, size - position), f"bitmap {number}")
+            yield self._bits(start + position, min(bitmap.WINDOW, size - position), f"bitmap {number}")
 
     def pages(self) -> Iterator[tuple[int, Descriptor]]:
         """Each page frame of bitmap 2 with its descriptor, ascending."""
@@ -261,8 +261,8 @@ class Dump:
             return 0
         total = sum(bitmap.count(window) for window in self.bitmap(2))
         start = self.sub_header.notes_offset + place
-        crc = zlib.crc32(bytes(summary.SIZE), summary.checksum(self._fd, 0, start))
-        return summary.checksum(self._fd, start + summary.SIZE, self._descriptor_at(total), crc)
+        crc = zlib.crc32(bytes(summary.SIZE), sparse.checksum(self._fd, 0, start))
+        return sparse.checksum(self._fd, start + summary.SIZE, self._descriptor_at(total), crc)
 
     def raw(self, offset: int, size: int) -> bytes:
         """At most `size` bytes of the file; what lies past its end is left out."""
@@ -271,8 +271,14 @@ class Dump:
     def _bitmap_2(self, number: int) -> bytes:
         if self._window[0] != number:
             size = min(bitmap.WINDOW, self.layout.bitmap_size - number * bitmap.WINDOW)
-            self._window = (number, self._read(self.layout.bitmap_2 + number * bitmap.WINDOW, size, "bitmap 2"))
+            self._window = (number, self._bits(self.layout.bitmap_2 + number * bitmap.WINDOW, size, "bitmap 2"))
         return self._window[1]
+
+    def _bits(self, offset: int, size: int, what: str) -> bytes:
+        """Like `_read`, of at most a window; what is a hole in the file is not read. (The bitmaps lie inside it.)"""
+        if sparse.next_data(self._fd, offset, offset + size) == offset + size:
+            return bitmap.ZEROS[:size]
+        return self._read(offset, size, what)
 
     def _descriptor_at(self, index: int) -> int:
         return self.layout.descriptors + index * DESCRIPTOR.size

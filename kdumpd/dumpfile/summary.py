@@ -8,7 +8,6 @@ is incomplete it is empty. Called by the writer, the reader, `verify` and `info`
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
 from typing import NamedTuple
@@ -22,7 +21,6 @@ OWNER = b"KDUMPD"
 KIND = 0x4B44  # no type that crash looks at without the owner's name (NT_PRSTATUS is 1)
 SIZE = 1024
 CRC = struct.Struct("<I")  # the last bytes of the content: CRC-32 of those before
-WINDOW = 1 << 20
 _SIGN = b'{"checksum":'  # how a summary starts, sorted as its keys are
 
 # The page kinds of PageCounts that are numbers, in the order in which `info` prints them.
@@ -85,14 +83,3 @@ def room(notes: bytes) -> int | None:
         if note.owner == OWNER and note.kind == KIND and note.size == SIZE:
             return note.offset
     return None
-
-
-def checksum(fd: int, start: int, end: int, crc: int = 0) -> int:
-    """CRC-32 `crc` gone on over the file from `start` to `end`, in windows; DumpError where the file is shorter."""
-    while start < end:
-        window = os.pread(fd, min(WINDOW, end - start), start)
-        if not window:
-            raise DumpError(f"the dump is cut at byte {start}, before the end of its descriptors at {end}")
-        crc = zlib.crc32(window, crc)
-        start += len(window)
-    return crc

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kdumpd.dumpfile import bitmap
 from kdumpd.dumpfile import summary as note
 from kdumpd.dumpfile.format import (
     COMPRESSION,
@@ -144,6 +145,9 @@ class _Verifying:
         memory_pages = pages = stray = 0
         end = before = 0
         for memory, dumped in zip(self._dump.bitmap(1), self._dump.bitmap(2), strict=True):
+            if bitmap.ZEROS.startswith(memory) and memory == dumped:
+                before += 8 * len(memory)
+                continue
             memory_bits, dumped_bits = int.from_bytes(memory, "little"), int.from_bytes(dumped, "little")
             memory_pages += memory_bits.bit_count()
             pages += dumped_bits.bit_count()

@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kdumpd.dumpfile import bitmap, summary, workers
+from kdumpd.dumpfile import bitmap, sparse, summary, workers
 from kdumpd.dumpfile.compress import FLAG
 from kdumpd.dumpfile.format import DESCRIPTOR, Flags, Header, Layout, SubHeader
 from kdumpd.dumpfile.pages import ChunkDone, PagePlan, PageWriter, write_all
 from kdumpd.dumpfile.tokens import LocalToken, PipeToken
-from kdumpd.errors import DumpError, VmcoreError
+from kdumpd.errors import DumpError, ScanError, VmcoreError
 from kdumpd.policy.model import Compression, PageKind
 from kdumpd.scan.selection import BitmapSink, PageCounts
 from kdumpd.vmcore.architecture import MACHINE_NAMES
@@ -243,9 +243,13 @@ class _Writing:
         os.ftruncate(self._fd, self._layout.descriptors)
 
     def _allocate(self, size: int) -> None:
-        """Make sure that the disk has room for everything but the pages, before the first page is compressed."""
+        """Make sure that the disk has room for everything but the pages, before the first page is compressed.
+
+        What comes before the descriptors is written already, and the holes in the bitmaps stay holes.
+        """
+        start = self._layout.descriptors
         try:
-            os.posix_fallocate(self._fd, 0, size)
+            os.posix_fallocate(self._fd, start, size - start)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
@@ -268,7 +272,7 @@ class _Writing:
     def _complete(self, counts: PageCounts, table_end: int) -> None:
         """Sync the contents, and only then say that the dump is complete."""
         # The file still has the unfinished header, and an empty note.
-        checksum = summary.checksum(self._fd, self._block, table_end, zlib.crc32(self._header(Flags(0))))
+        checksum = sparse.checksum(self._fd, self._block, table_end, zlib.crc32(self._header(Flags(0))))
         self._notes = summary.filled(
             self._notes,
             summary.Summary.of(int(self._options.level), counts, self._total.zero, checksum),
@@ -291,9 +295,9 @@ class Bitmap2:
         self.pages = 0
 
     def write(self, bits: bytes) -> None:
-        """Append the next `8 * len(bits)` page frames; DumpError where they go past the last one."""
+        """Append the next `8 * len(bits)` page frames; ScanError where they go past the last one."""
         if self._written + len(bits) > self._size:
-            raise DumpError(f"the scan found more page frames than the {self._frames} that the PT_LOADs cover")
+            raise ScanError(f"the scan found more page frames than the {self._frames} that the PT_LOADs cover")
         pages = bitmap.count(bits)
         if pages:
             write_all(self._fd, bits, self._start + self._written)
@@ -301,6 +305,6 @@ class Bitmap2:
         self.pages += pages
 
     def close(self) -> None:
-        """DumpError where the scan ended early, since every page after that would be missing."""
+        """ScanError where the scan ended early, since every page after that would be missing."""
         if self._written != self._size:
-            raise DumpError(f"the scan ended at page frame {self._written * 8} of {self._frames}")
+            raise ScanError(f"the scan ended at page frame {self._written * 8} of {self._frames}")

@@ -161,8 +161,15 @@ def test_a_scan_that_fails_or_ends_early_is_no_dump(core: Vmcore, tmp_path: Path
 
     with pytest.raises(ScanError):
         write_dump(core, str(tmp_path / "a"), crash.options(), fails, None)
-    with pytest.raises(DumpError, match="the scan ended at page frame 64"):
+
+    def overruns(sink: BitmapSink) -> PageCounts:
+        sink.write(bytes(core.max_pfn))
+        return PageCounts(64, 64)
+
+    with pytest.raises(ScanError, match="the scan ended at page frame 64"):
         write_dump(core, str(tmp_path / "b"), crash.options(), ends_early, None)
+    with pytest.raises(ScanError, match="more page frames than"):
+        write_dump(core, str(tmp_path / "c"), crash.options(), overruns, None)
     with Dump.open(str(tmp_path / "b")) as dump:
         assert dump.incomplete
 
@@ -304,6 +311,21 @@ def test_memory_for_one_dump_does_not_grow_with_the_number_of_page_frames(tmp_pa
         return int(os.read(read, 64))
 
     assert peak(8 << 40) < peak(1 << 30) + (8 << 10)  # KiB; one bitmap of 8 TiB alone has 256 MiB
+
+
+def test_a_machine_whose_memory_ends_at_64_tib_costs_neither_disk_nor_time(tmp_path: Path) -> None:
+    ranges = ((0x1000, 0x9F000), (0x100000, 64 * MIB), ((64 << 40) - MIB, 64 << 40))
+    path = VmcoreBuilder(ranges).save(tmp_path / "vmcore")
+    runs = [(0x100, 64), ((64 << 40) // 4096 - 3, 3)]
+    start = time.process_time()
+    with Vmcore.open(path) as core:
+        crash.dump(core, tmp_path / "dump", runs=runs)
+    with Dump.open(str(tmp_path / "dump")) as dump:
+        result = verify(dump)
+        assert (result.verdict, result.pages, result.checksum) == ("good", 67, "good")
+        assert dump.read_page(runs[1][0])
+    assert time.process_time() - start < 10  # seconds
+    assert (tmp_path / "dump").stat().st_blocks * 512 < 2 * MIB
 
 
 def test_the_report_tells_the_smallest_size_the_file_could_have(core: Vmcore, tmp_path: Path) -> None:
