@@ -38,7 +38,6 @@ class Machine(NamedTuple):
     vmcore: str = "/proc/vmcore"
     command_line: str = "/proc/cmdline"
     mount_point: str = "/run/kdumpd/targets"
-    shell: str = "/bin/sh"
     devices: Places = Places()
     mount: Callable[[str, str, str, str], None] = _mount
     unmount: Callable[[str], None] = kernel.unmount

@@ -39,7 +39,6 @@ class Action(enum.StrEnum):
 
     NEXT_TARGET = "next-target"
     DMESG_ONLY = "dmesg-only"
-    SHELL = "shell"
     REBOOT = "reboot"
     POWEROFF = "poweroff"
     HALT = "halt"

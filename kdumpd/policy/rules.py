@@ -22,7 +22,7 @@ ADDRESS_LIMIT = 1 << 52
 SIZE_LIMIT = 1 << 63
 LONGEST_COMMAND_LINE = 1024
 
-_TERMINAL = frozenset({"reboot", "poweroff", "halt", "shell"})
+_TERMINAL = frozenset({"reboot", "poweroff", "halt"})
 _WORD = re.compile(r"[!#-&(-~]+")
 _VOLATILE = ("/proc", "/sys", "/dev", "/run")
 # Parameters that have a key of their own, or that the loader and the image need for themselves.
@@ -154,14 +154,12 @@ def _actions(place: Place) -> Iterator[Problem]:
         last = index == len(items) - 1
         if action in seen:
             yield item.problem(f"{action} stands here twice", "remove one")
-        elif action in _TERMINAL and action != "shell" and not last:
+        elif action in _TERMINAL and not last:
             yield item.problem(f"nothing runs after {action}", f"make {action} the last action, or remove it")
-        elif action not in _TERMINAL and "shell" in seen:
-            yield item.problem(f"{action} comes after shell, which begins the end", "write it before")
         elif action == "next-target" and "dmesg-only" in seen:
             yield item.problem("next-target comes after dmesg-only, which settles for the log", "write it before")
         elif last and action not in _TERMINAL and place.complete:
-            right = "end the list in reboot, poweroff, halt or shell"
+            right = "end the list in reboot, poweroff or halt"
             yield item.problem(f"the list ends in {action}, which ends nothing", right)
         seen.add(action)
 

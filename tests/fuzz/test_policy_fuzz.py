@@ -104,8 +104,8 @@ policies = st.fixed_dictionaries(
             },
         ),
         "targets": st.lists(st.fixed_dictionaries({"path": paths}), min_size=1, max_size=1),
-        "on_failure": st.sampled_from([["halt"], ["next-target", "shell"], ["dmesg-only", "poweroff"]]),
-        "on_success": st.sampled_from(["reboot", "halt", "poweroff", "shell"]),
+        "on_failure": st.sampled_from([["halt"], ["next-target", "reboot"], ["dmesg-only", "poweroff"]]),
+        "on_success": st.sampled_from(["reboot", "halt", "poweroff"]),
         "time_budget": st.integers(1, 9999).map("{}s".format) | st.integers(1, 168).map("{}h".format),
         "capture_kernel": st.fixed_dictionaries(
             {},

@@ -39,7 +39,6 @@ class Disks:
     def __init__(self, root: Path, vmcore: str, policy: Mapping[str, Any] | None = None, disks: int = 1) -> None:
         self.root = root
         self.ended: list[str] = []
-        self.points: list[str] = []
         self.broken: dict[str, int] = {}
         self.settings = root / "etc"
         self.folders = [root / f"disk{number}" for number in range(disks)]
@@ -64,7 +63,6 @@ class Disks:
             vmcore=vmcore,
             command_line=str(root / "cmdline"),
             mount_point=str(point),
-            shell=str(root / "no-shell"),
             devices=Places(str(root / "sys"), str(root / "dev"), patience=0.5),
             mount=self._mount,
             unmount=lambda directory: None,
@@ -110,7 +108,6 @@ class Disks:
         name = Path(device).name
         if name in self.broken:
             raise OSError(self.broken[name], os.strerror(self.broken[name]), device)
-        self.points.append(directory)
         point = Path(directory)
         if point.is_symlink():
             point.unlink()

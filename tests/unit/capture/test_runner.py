@@ -180,7 +180,7 @@ def test_a_dump_that_fails_leaves_the_log_and_the_next_target_is_tried(tmp_path:
         assert rig.report(disk)["complete"] is False
     assert rig.ended == ["reboot"], lines
     # Each at a place of its own: a mount that comes late must not cover the next target's.
-    assert len(set(rig.points)) == 2
+    assert sorted(point.name for point in (tmp_path / "run" / "targets").iterdir()) == ["0", "1"]
 
 
 def test_where_no_target_takes_the_log_its_end_is_on_the_console(tmp_path: Path, vmcore: str) -> None:
@@ -204,10 +204,9 @@ def test_dmesg_only_saves_the_log_that_the_policy_left_out(tmp_path: Path, vmcor
 def test_a_vmcore_that_is_none_still_ends_in_the_failure_action(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     path.write_bytes(b"no vmcore")
-    rig = Disks(tmp_path, str(path), {"on_failure": ["next-target", "shell", "halt"]})
-    lines = run(rig)
+    rig = Disks(tmp_path, str(path), {"on_failure": ["next-target", "halt"]})
+    run(rig)
     assert rig.ended == ["halt"]
-    assert any("there is no" in line and "shell" in line for line in lines)
     assert any(folder.name.startswith("known-") for folder in rig.crash_folders())
 
 

@@ -63,7 +63,7 @@ on_success: restart
         '8:11: targets[0].path: the text "var/crash" is not allowed here; write the absolute path of a directory, '
         "such as /var/crash",
         "9:16: targets[1].ssh: unknown key; known here: path",
-        '10:13: on_success: the text "restart" is not allowed here; write one of reboot, poweroff, halt, shell',
+        '10:13: on_success: the text "restart" is not allowed here; write one of reboot, poweroff, halt',
     ]
 
 
@@ -97,10 +97,7 @@ on_success: restart
         ("on_failure: [reboot, halt]", "1:14: on_failure[0]: nothing runs after reboot; make reboot the last action"),
         ("on_failure: [dmesg-only, dmesg-only, halt]", "1:26: on_failure[1]: dmesg-only stands here twice; remove one"),
         ("on_failure: [dmesg-only, next-target, halt]", "1:26: on_failure[1]: next-target comes after dmesg-only"),
-        (
-            "on_failure: [shell, dmesg-only, halt]",
-            "1:21: on_failure[1]: dmesg-only comes after shell, which begins the",
-        ),
+        ("on_failure: [shell, halt]", '1:14: on_failure[0]: the text "shell" is not allowed here; write one of next-'),
         ("on_success: next-target", '1:13: on_success: the text "next-target" is not allowed here; write one of'),
         ("time_budget: 900", "1:14: time_budget: the number 900 is not allowed here; write a time with its unit"),
         ("time_budget: 15 minutes", '1:14: time_budget: the text "15 minutes" is not allowed here; write 15min'),
@@ -236,9 +233,7 @@ def test_what_is_wrong_as_yaml_is_named_with_its_place(text: str | bytes, said: 
     assert all(LINE.fullmatch(f"f:{problem}") for problem in found)
 
 
-@pytest.mark.parametrize(
-    "actions", ["shell", "shell, poweroff", "next-target, dmesg-only, shell, halt", "dmesg-only, reboot"]
-)
+@pytest.mark.parametrize("actions", ["halt", "next-target, poweroff", "dmesg-only, reboot"])
 def test_a_list_of_actions_that_comes_to_an_end_is_valid(actions: str) -> None:
     assert problems(f"on_failure: [{actions}]") == []
 
