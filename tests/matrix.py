@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("tests/vm", "tests/fault")
+WORKERS = 2  # guests that crash at the same time
 
 
 class Recorder:
@@ -84,7 +85,8 @@ def main() -> int:
         return 1
     pending = [name for name in listing.collected if name not in passed(results)]
     print(f"matrix of {commit}: {len(listing.collected)} tests, {len(pending)} to run")
-    code = pytest.main(["-v", "--timeout", "1800", *pending], plugins=[Recorder(results)]) if pending else 0
+    wide = ["-n", str(WORKERS), "--dist", "load"]
+    code = pytest.main(["-v", "--timeout", "1800", *wide, *pending], plugins=[Recorder(results)]) if pending else 0
     done = passed(results)
     if code == 0 and set(listing.collected) <= set(done):
         (ROOT / "docs" / "matrix.md").write_text(page(commit, {name: done[name] for name in listing.collected}))
