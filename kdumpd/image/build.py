@@ -20,7 +20,7 @@ import kdumpd
 from kdumpd.errors import ImageError
 from kdumpd.host import program
 from kdumpd.host.modules import ModuleIndex, name_of
-from kdumpd.image import archive, closure, dracut, interpreter, kernel, manifest, memory, settings, units
+from kdumpd.image import archive, closure, dracut, interpreter, kernel, manifest, memory, settings, sources, units
 from kdumpd.steps.build import BuildImage
 
 #: The kernel unpacks with a buffer of the frame's window: 128 KiB instead of the 8 MiB that level 19 would ask for.
@@ -45,7 +45,6 @@ class BuiltImage(NamedTuple):
     """An image in place, and its manifest; `size` in bytes as packed."""
 
     path: Path
-    manifest_path: Path
     manifest: manifest.Manifest
     size: int
 
@@ -62,28 +61,29 @@ def policy_beside(image: Path) -> Path:
 
 class _Chosen(NamedTuple):
     inputs: manifest.Inputs
-    modules: ModuleIndex
-    names: tuple[str, ...]
+    files: kernel.KernelFiles
+    program: tuple[closure.Module, ...]
     targets_json: str
 
 
 def _choose(step: BuildImage, of: closure.Program) -> _Chosen:
     index = ModuleIndex.read(step.modules)
-    names = kernel.wanted(index, step.targets, step.drivers)
+    files = kernel.choose(index, step.release, kernel.wanted(index, step.targets, step.drivers), step.firmware)
+    program_modules = closure.closure(of)
     targets_json = settings.targets_json(step.targets, step.hostname, step.hands_off)
     inputs = manifest.Inputs(
         kdumpd=kdumpd.__version__,
         kernel=step.release,
         policy_sha256=manifest.sha256(step.policy_json.encode()),
         boot=" ".join((step.boot, *step.dracut_modules)),
-        drivers=tuple(name_of(path) for path in index.load_order(names)),
+        drivers=tuple(name_of(inside) for _, inside in files.modules),
         targets_sha256=manifest.sha256(targets_json.encode()),
         python=version_of(of),
         zstandard=zstandard.__version__,
         dracut=dracut.version(),
-        program_sha256=closure.fingerprint(of),
+        sources=sources.hashes(of, program_modules, files),
     )
-    return _Chosen(inputs, index, names, targets_json)
+    return _Chosen(inputs, files, program_modules, targets_json)
 
 
 def inputs(step: BuildImage, of: closure.Program | None = None) -> manifest.Inputs:
@@ -99,13 +99,12 @@ def version_of(of: closure.Program) -> str:
 
 def _stage(step: BuildImage, of: closure.Program, chosen: _Chosen, staging: Path) -> None:
     """The whole tree lies in `staging`, laid out as in the image."""
-    interpreter.stage(of, staging)
-    files = kernel.choose(chosen.modules, step.release, chosen.names, step.firmware)
-    kernel.stage(files, staging)
+    interpreter.stage(of, chosen.program, staging)
+    kernel.stage(chosen.files, staging)
     texts = {
         settings.POLICY: step.policy_json,
         settings.TARGETS: chosen.targets_json,
-        settings.MODULES: settings.modules_json(f"/{inside}" for _, inside in files.modules),
+        settings.MODULES: settings.modules_json(f"/{inside}" for _, inside in chosen.files.modules),
     }
     if step.boot == "dracut":
         texts[units.COMMAND_LINE] = units.command_line(assembling=bool(step.dracut_modules))
@@ -139,18 +138,47 @@ def _kept(entries: Iterable[archive.Entry], staging: Path, boot: str, private: s
 
 
 def _write(path: Path, data: bytes) -> None:
-    """The file is replaced in one step, on the disk, and readable by its owner alone."""
-    temporary = path.with_name(f"{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    """The data is on the disk, readable by its owner alone."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def place(image: Path, packed: bytes, described: manifest.Manifest, policy_json: str) -> None:
+    """The image is in its place, on the disk, with its manifest and policy beside it.
+
+    At no moment does an image lie beside what describes another: the old manifest goes first, and an image without one
+    is stale to `plan` and never taken by `rehearse`.
+    """
+    beside = manifest_beside(image)
+    contents = {
+        image: packed,
+        policy_beside(image): policy_json.encode(),
+        beside: manifest.to_json(described).encode(),
+    }
+    written: dict[Path, Path] = {}
+    try:
+        for path, data in contents.items():
+            written[path] = path.with_name(f"{path.name}.new")
+            _write(written[path], data)
+        beside.unlink(missing_ok=True)
+        _sync_folder(image.parent)
+        for path, temporary in written.items():
+            temporary.replace(path)
+        _sync_folder(image.parent)
+    finally:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
 
 
 def build(step: BuildImage, of: closure.Program | None = None) -> BuiltImage:
@@ -172,13 +200,11 @@ def build(step: BuildImage, of: closure.Program | None = None) -> BuiltImage:
         entries = _kept(archive.unpack(built, "dracut.cpio"), staging, step.boot, _private_folder(of))
     description = manifest.describe(chosen.inputs, entries)
     memory.check(description.unpacked, step.reservation, str(step.output))
-    packed = pack([*entries, archive.file(manifest.MANIFEST, manifest.to_json(description).encode())])
+    inside = replace(description, inputs=replace(chosen.inputs, sources={}))
+    packed = pack([*entries, archive.file(manifest.MANIFEST, manifest.to_json(inside).encode())])
     description = replace(description, image_sha256=manifest.sha256(packed))
-    # The image comes last: a manifest without its image is stale, an image without its manifest cannot be judged.
-    _write(policy_beside(step.output), step.policy_json.encode())
-    _write(manifest_beside(step.output), manifest.to_json(description).encode())
-    _write(step.output, packed)
-    return BuiltImage(step.output, manifest_beside(step.output), description, len(packed))
+    place(step.output, packed, description, step.policy_json)
+    return BuiltImage(step.output, description, len(packed))
 
 
 def pack(entries: Iterable[archive.Entry]) -> bytes:

@@ -1,14 +1,13 @@
 """The import closure of the capture runner: every module that the image must carry, and no other.
 
 kdumpd's own imports are followed in the source, so that one inside a function counts too; what they load of the
-standard library and of zstandard is then listed by a fresh interpreter. Called by `image.interpreter` and by the test
+standard library and of zstandard is then listed by a fresh interpreter. Called by `image.build` and by the test
 that pins the closure. May import `host` and `errors`.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 import json
 import os
@@ -137,13 +136,3 @@ def closure(of: Program) -> tuple[Module, ...]:
     # The script's own json is not counted before the listing; an entry module is never imported, only compiled.
     listed.update({name: Module(name, "source", str(path)) for name, path in own.items()})
     return tuple(listed[name] for name in sorted(listed))
-
-
-def fingerprint(of: Program) -> str:
-    """A hash over the sources that would go into an image: it changes with every change of the runner's code."""
-    own, _, _ = followed(of.package, of.entry)
-    digest = hashlib.sha256()
-    for name in sorted(own):
-        digest.update(name.encode() + b"\0" + own[name].read_bytes() + b"\0")
-    digest.update(of.interpreter.read_bytes())
-    return digest.hexdigest()

@@ -19,7 +19,7 @@ from pathlib import Path
 from kdumpd.errors import ImageError
 from kdumpd.host import program
 from kdumpd.image import libraries
-from kdumpd.image.closure import Module, Program, closure
+from kdumpd.image.closure import Module, Program
 
 HOME = "usr/lib/kdumpd"
 EXECUTABLE = f"{HOME}/bin/python3"
@@ -88,9 +88,8 @@ def _compile(modules: tuple[Module, ...], staging: Path, interpreter: Path) -> N
         raise ImageError(f"{interpreter}: cannot compile the capture runner: {outcome.complaint}")
 
 
-def stage(of: Program, staging: Path) -> tuple[Module, ...]:
-    """The interpreter's tree and the runner's script lie in the staging tree; the modules that went in."""
-    modules = closure(of)
+def stage(of: Program, modules: tuple[Module, ...], staging: Path) -> None:
+    """The interpreter's tree with these modules and the runner's script lie in the staging tree."""
     sources = [module for module in modules if module.kind == "source"]
     if not any(module.name == _LANDMARK for module in sources):
         sources.append(Module(_LANDMARK, "source", os.__file__))
@@ -114,4 +113,3 @@ def stage(of: Program, staging: Path) -> tuple[Module, ...]:
     runner = staging / RUNNER
     # Not executable yet: dracut-install looks on this machine for the interpreter of every executable script.
     runner.write_text(_RUNNER_TEXT.format(executable=EXECUTABLE, entry=of.entry))
-    return modules

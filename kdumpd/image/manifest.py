@@ -36,7 +36,10 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an image is made from; two images of equal inputs are equal byte for byte."""
+    """What an image is made from; two images of equal inputs are equal byte for byte.
+
+    `sources` are the files of `image.sources`: known beside an image, empty inside it.
+    """
 
     kdumpd: str
     kernel: str
@@ -47,7 +50,10 @@ class Inputs:
     python: str
     zstandard: str
     dracut: str
-    program_sha256: str
+    sources: Mapping[str, str]
+
+
+_TEXTS = tuple(field.name for field in fields(Inputs) if field.name not in ("drivers", "sources"))
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,6 @@ def part_of(path: str) -> str:
         if path == prefix or (path.startswith(prefix) and prefix != EXECUTABLE):
             return part
     return "libraries" if ".so" in path.rpartition("/")[2] else "dracut"
-
-
-def unpacked_size(entries: Iterable[Entry]) -> int:
-    """Bytes that the files take in the root file system of the capture kernel, which counts in whole pages."""
-    return sum(-(-len(entry.data) // PAGE) * PAGE for entry in entries if entry.is_file)
 
 
 def describe(inputs: Inputs, entries: Iterable[Entry]) -> Manifest:
@@ -114,8 +115,10 @@ def from_json(text: str, name: str) -> Manifest:
     """The manifest that `to_json` wrote; ImageError when it is not one."""
     try:
         document = json.loads(text)
-        texts = {field.name: str(document[field.name]) for field in fields(Inputs) if field.name != "drivers"}
-        inputs = Inputs(**texts, drivers=tuple(str(driver) for driver in document["drivers"]))
+        texts = {name: str(document[name]) for name in _TEXTS}
+        drivers = tuple(str(driver) for driver in document["drivers"])
+        sources = {str(path): str(digest) for path, digest in document["sources"].items()}
+        inputs = Inputs(**texts, drivers=drivers, sources=sources)
         digests = document["sha256"]
         files = {str(path): (int(size), str(digests[path])) for path, size in document["files"].items()}
         parts = {str(part): int(size) for part, size in document["parts"].items()}

@@ -6,6 +6,7 @@ Called by the verbs `plan` and `apply`, which therefore agree. May import `plan.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -55,6 +56,29 @@ def _driver_reason(old: tuple[str, ...], new: tuple[str, ...]) -> str:
     return f"the drivers changed: {'; '.join(parts) or 'their order'}"
 
 
+_SHOWN = 3  # names of files in a reason
+
+
+def _names(paths: Iterable[str]) -> str:
+    listed = sorted(paths)
+    return ", ".join(listed[:_SHOWN]) + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+
+
+def _source_reason(old: Mapping[str, str], new: Mapping[str, str], explained: bool) -> str:
+    """Which files changed; that there are others (`explained`: by another reason) is said only where it is news."""
+    different = [path for path in new if old.get(path, new[path]) != new[path]]
+    if different:
+        return f"changed: {_names(different)}"
+    if explained:
+        return ""
+    parts = [
+        f"{word} {_names(paths)}"
+        for word, paths in (("now", set(new) - set(old)), ("no longer", set(old) - set(new)))
+        if paths
+    ]
+    return f"it is made of other files: {'; '.join(parts)}"
+
+
 _WORDS = {
     "kdumpd": "kdumpd's version",
     "kernel": "the kernel",
@@ -88,11 +112,11 @@ def build_reasons(situation: Situation, inputs: Inputs, step: BuildImage) -> tup
             reasons.append(
                 "a target's device, file system or directory changed, or the host's name or hands-off ranges"
             )
-        elif field.name == "program_sha256":
-            reasons.append("kdumpd's code or its interpreter changed")
+        elif field.name == "sources":
+            reasons.append(_source_reason(old.sources, inputs.sources, explained=bool(reasons)))
         else:
             reasons.append(f"{_WORDS[field.name]} changed: {before} to {after}")
-    return tuple(reasons)
+    return tuple(filter(None, reasons))
 
 
 def load_reasons(situation: Situation, vmlinuz: Path, building: bool) -> tuple[str, ...]:

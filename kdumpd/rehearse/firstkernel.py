@@ -27,7 +27,8 @@ def build(kernel: Kernel, drivers: tuple[str, ...], orders: guest.Orders, captur
     initrd = Initrd()
     with tempfile.TemporaryDirectory(prefix="kdumpd-guest-") as folder:
         staging = Path(folder)
-        interpreter.stage(closure.running()._replace(entry="kdumpd.rehearse.guest"), staging)
+        runs = closure.running()._replace(entry="kdumpd.rehearse.guest")
+        interpreter.stage(runs, closure.closure(runs), staging)
         _copy_tree(initrd, staging)
     initrd.program(Path(program.require("kexec", "kexec-tools")))
     initrd.file(guest.CRASH_KERNEL, kernel.vmlinuz.read_bytes())

@@ -72,11 +72,3 @@ def test_every_encoding_that_the_runner_names_is_carried() -> None:
                     named.add(str(first.value))
     carried = {name.removeprefix("encodings.") for name in closure.CODECS}
     assert {encodings.normalize_encoding(name).lower() for name in named} <= carried
-
-
-def test_the_fingerprint_changes_with_the_runners_code(tmp_path: Path) -> None:
-    of = package(tmp_path, "import zlib\n")
-    before = closure.fingerprint(of)
-    assert closure.fingerprint(of) == before
-    (of.package / "capture/__main__.py").write_text("import zlib \n")
-    assert closure.fingerprint(of) != before

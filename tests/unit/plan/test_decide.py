@@ -16,7 +16,8 @@ from kdumpd.steps.build import BuildImage
 from kdumpd.steps.load import LoadCrashKernel
 
 POLICY = '{"dump":{"level":31},"time_budget":900}'
-INPUTS = Inputs("0.1.0", "6.1", "p1", "direct", ("virtio", "ext4"), "t1", "3.11", "0.25", "dracut 059", "c1")
+SOURCES = {"usr/lib/modules/6.1/ext4.ko": "e1", "/lib/libc.so.6": "l1"}
+INPUTS = Inputs("0.1.0", "6.1", "p1", "direct", ("virtio", "ext4"), "t1", "3.11", "0.25", "dracut 059", SOURCES)
 VMLINUZ = Path("/boot/vmlinuz-6.1")
 IMAGE = Path("/var/lib/kdumpd/6.1/capture.img")
 FACTS = HostFacts(
@@ -90,7 +91,13 @@ def test_a_new_machine_builds_then_loads() -> None:
         (with_inputs(boot="dracut"), "the way it boots changed: direct to dracut"),
         (with_inputs(drivers=("nvme", "ext4")), "the drivers changed: now nvme; no longer virtio"),
         (with_inputs(drivers=("ext4", "virtio")), "the drivers changed: their order"),
-        (with_inputs(program_sha256="c2"), "kdumpd's code or its interpreter changed"),
+        (with_inputs(sources=SOURCES | {"/lib/libc.so.6": "l2"}), "changed: /lib/libc.so.6"),
+        (with_inputs(sources=dict.fromkeys(SOURCES, "2")), "changed: /lib/libc.so.6, usr/lib/modules/6.1/ext4.ko"),
+        (
+            with_inputs(sources={"/lib/libc.so.6": "l1", "/b": "b"}),
+            "it is made of other files: now /b; no longer usr/lib/modules/6.1/ext4.ko",
+        ),
+        (with_inputs(drivers=("virtio",), sources={"/lib/libc.so.6": "l1"}), "the drivers changed: no longer ext4"),
         (with_inputs(dracut="dracut 110"), "dracut changed: dracut 059 to dracut 110"),
     ],
 )

@@ -11,6 +11,7 @@ from kdumpd.plan.gather import gather
 from kdumpd.plan.situation import Situation
 from kdumpd.policy.load import parse
 from tests.unit.host.machine import FakeMachine
+from tests.unit.image.elf import module
 from tests.unit.image.kerneltree import tree
 
 #: What a changed key is seen in. The image always carries the whole policy, whose hash its manifest has.
@@ -44,6 +45,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> FakeMachine:
     for name in ("sd_mod", "ahci"):
         dep = folder / "modules.dep"
         dep.write_text(f"{dep.read_text()}kernel/{name}.ko:\n")
+        (folder / f"kernel/{name}.ko").write_bytes(module(f"name={name}"))
     return found
 
 
