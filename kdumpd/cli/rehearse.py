@@ -14,7 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from kdumpd.errors import RehearsalError, UsageError
-from kdumpd.image import build
+from kdumpd.host import facts
+from kdumpd.host.target import Places
 from kdumpd.plan import state
 from kdumpd.policy import load
 from kdumpd.policy.compiled import to_json
@@ -76,13 +77,19 @@ def _scenario(options: argparse.Namespace, policy: Policy, teller: report.Teller
     )
 
 
-def armed_image(kernel: Kernel, policy: Policy, root: Path = Path("/")) -> Path | None:
-    """The image that this machine is armed with, where it is for this kernel and this policy."""
+def armed_image(kernel: Kernel, policy: Policy, root: Path = Path("/"), places: Places | None = None) -> Path | None:
+    """The image that this machine is armed with, where it is for this kernel and this policy.
+
+    None too for one that was built and is not what is loaded now: it says nothing about the next crash.
+    """
     image = state.image_of(root, kernel.release)
-    with contextlib.suppress(OSError):
-        if image.is_file() and build.policy_beside(image).read_text() == to_json(policy):
-            return image
-    return None
+    machine = facts.read(root, places)
+    found = state.read(root, kernel.release)
+    if found.policy_json != to_json(policy) or found.manifest is None or not found.image_sha256:
+        return None
+    armed = machine.loaded and found.loaded is not None and found.loaded.boot_id == machine.boot_id
+    same = found.loaded is not None and found.loaded.image_sha256 == found.image_sha256
+    return image if armed and same and found.manifest.image_sha256 == found.image_sha256 else None
 
 
 def _size(name: str, text: str) -> int:

@@ -9,13 +9,17 @@ import pytest
 from kdumpd.cli import rehearse
 from kdumpd.cli.main import main
 from kdumpd.errors import HostError
-from kdumpd.image import build
+from kdumpd.image import build, manifest
 from kdumpd.plan import state
+from kdumpd.plan.situation import LoadedRecord
 from kdumpd.policy import load
 from kdumpd.policy.compiled import to_json
+from kdumpd.policy.model import Policy
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.scenario import Disk, Scenario
 from kdumpd.rehearse.session import require_programs
+from tests.unit.host.machine import FakeMachine
+from tests.unit.image.test_parts import INPUTS
 
 KERNEL = Kernel("6.1.0-9-test", Path("/boot/vmlinuz"), Path("/lib/modules/6.1.0-9-test"), None)
 
@@ -53,15 +57,40 @@ def test_missing_programs_are_one_line_with_the_command_that_installs_them() -> 
         require_programs(needs)
 
 
-def test_the_armed_image_is_taken_where_it_is_of_this_policy(tmp_path: Path) -> None:
-    policy = load.default()
-    assert rehearse.armed_image(KERNEL, policy, tmp_path) is None
-    image = state.image_of(tmp_path, KERNEL.release)
+def armed(machine: FakeMachine, policy: Policy) -> Path:
+    """An image of this policy in its place, and loaded; the file."""
+    image = state.image_of(machine.base, KERNEL.release)
     image.parent.mkdir(parents=True)
-    image.write_bytes(b"image")
-    build.policy_beside(image).write_text(to_json(policy))
-    assert rehearse.armed_image(KERNEL, policy, tmp_path) == image
-    assert rehearse.armed_image(KERNEL, load.parse(b"dump: {level: 1}"), tmp_path) is None
+    digest = manifest.sha256(b"image")
+    build.place(image, b"image", manifest.Manifest(INPUTS, {}, 0, {}, digest), to_json(policy))
+    machine.write("sys/kernel/kexec_crash_loaded", "1\n")
+    state.record(machine.base, LoadedRecord("boot-1", digest, "/boot/vmlinuz", "v", ""))
+    return image
+
+
+def test_the_armed_image_is_taken_where_it_is_of_this_policy(tmp_path: Path) -> None:
+    machine, policy = FakeMachine(tmp_path), load.default()
+    assert rehearse.armed_image(KERNEL, policy, tmp_path, machine.places) is None
+    image = armed(machine, policy)
+    assert rehearse.armed_image(KERNEL, policy, tmp_path, machine.places) == image
+    other = load.parse(b"dump: {level: 1}")
+    assert rehearse.armed_image(KERNEL, other, tmp_path, machine.places) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("sys/kernel/kexec_crash_loaded", "0\n"),
+        ("proc/sys/kernel/random/boot_id", "boot-2\n"),
+        (f"var/lib/kdumpd/{KERNEL.release}/capture.img", "built since"),
+        ("var/lib/kdumpd/loaded.json", "{}"),
+    ],
+)
+def test_an_image_that_is_not_what_is_loaded_now_is_not_armed(tmp_path: Path, path: str, text: str) -> None:
+    machine, policy = FakeMachine(tmp_path), load.default()
+    armed(machine, policy)
+    machine.write(path, text)
+    assert rehearse.armed_image(KERNEL, policy, tmp_path, machine.places) is None
 
 
 def test_every_target_gets_a_disk_of_its_own_unless_the_scenario_says_otherwise() -> None:
