@@ -10,6 +10,7 @@ import io
 import lzma
 import zlib
 from pathlib import Path
+from typing import IO
 
 import zstandard
 from elftools.common.exceptions import ELFError
@@ -18,22 +19,34 @@ from elftools.elf.elffile import ELFFile
 from kdumpd.errors import HostError
 
 #: No module or firmware file comes near this; a file that decompresses to more is damaged.
-_LIMIT = 1 << 30
+LIMIT = 1 << 28
 
 
-def plain_bytes(path: Path) -> bytes:
-    """A file's content, decompressed by what its name ends in (.xz, .zst, .gz)."""
-    data = path.read_bytes()
+def _stream(path: Path, data: bytes) -> IO[bytes] | gzip.GzipFile:
+    """The plain content as a stream, by what the file's name ends in."""
+    compressed = io.BytesIO(data)
+    if path.suffix == ".xz":
+        return lzma.open(compressed)
+    if path.suffix == ".zst":
+        return zstandard.ZstdDecompressor().stream_reader(compressed)
+    return gzip.open(compressed) if path.suffix == ".gz" else compressed
+
+
+def plain_bytes(path: Path, limit: int = LIMIT) -> bytes:
+    """A file's content, decompressed by what its name ends in (.xz, .zst, .gz); HostError where that is damaged or more
+    than `limit` bytes."""
     try:
-        if path.suffix == ".xz":
-            return lzma.decompress(data)
-        if path.suffix == ".zst":
-            return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read(_LIMIT)
-        if path.suffix == ".gz":
-            return gzip.decompress(data)
+        data = path.read_bytes()
+    except OSError as error:
+        raise HostError(f"{path}: {error.strerror}; reinstall the package it belongs to") from error
+    try:
+        with _stream(path, data) as stream:
+            plain = stream.read(limit + 1)
     except (lzma.LZMAError, zstandard.ZstdError, zlib.error, EOFError, OSError) as error:
         raise HostError(f"{path}: cannot be decompressed: {error}; reinstall the package it belongs to") from error
-    return data
+    if len(plain) > limit:
+        raise HostError(f"{path}: is more than {limit:,} bytes of a module; reinstall the package it belongs to")
+    return plain
 
 
 def firmware_names(module: bytes, name: str) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,12 @@ from kdumpd.steps.build import CaptureTarget
 from tests.unit.image.elf import module
 from tests.unit.image.kerneltree import RELEASE, tree
 
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    ".xz": lzma.compress,
+    ".zst": zstandard.compress,
+    ".gz": gzip.compress,
+    "": bytes,
+}
 TARGET = CaptureTarget("UUID=1", "ext4", "/var/crash", "/var/crash", ("virtio_blk",))
 
 
@@ -57,9 +65,18 @@ def test_a_module_that_depmod_lists_and_nobody_installed_is_named(tmp_path: Path
 
 
 def test_files_are_read_through_every_compression(tmp_path: Path) -> None:
-    for suffix, data in ((".zst", zstandard.compress(b"x" * 9)), (".gz", gzip.compress(b"x" * 9)), ("", b"x" * 9)):
-        (tmp_path / f"m.ko{suffix}").write_bytes(data)
+    for suffix, compress in COMPRESSIONS.items():
+        (tmp_path / f"m.ko{suffix}").write_bytes(compress(b"x" * 9))
         assert plain_bytes(tmp_path / f"m.ko{suffix}") == b"x" * 9
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_a_file_that_unpacks_to_more_than_any_module_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m.ko{suffix}"
+    path.write_bytes(COMPRESSIONS[suffix](bytes(1 << 20)))
+    assert len(plain_bytes(path, limit=1 << 20)) == 1 << 20
+    with pytest.raises(HostError, match=r"is more than 1,048,575 bytes"):
+        plain_bytes(path, limit=(1 << 20) - 1)
 
 
 @pytest.mark.parametrize("suffix", [".xz", ".zst", ".gz"])
