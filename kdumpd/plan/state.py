@@ -82,7 +82,10 @@ def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[None]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise HostError(f"{error.filename}: {error.strerror}; apply changes the system: run it as root") from error
+        remedy = "run it as root" if isinstance(error, PermissionError) else "make that folder one it can write to"
+        raise HostError(
+            f"{error.filename}: {error.strerror}; apply keeps its images and records there: {remedy}"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,6 +6,9 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
+from kdumpd.errors import HostError
 from kdumpd.plan import state
 from kdumpd.plan.situation import DiskState, LoadedRecord
 
@@ -54,3 +57,10 @@ def test_the_second_waits_for_the_first_and_says_so(tmp_path: Path) -> None:
     thread.join(10)
     assert order == ["first", "second"]
     assert said == [f"another kdumpd (process {os.getpid()}) is at work; waiting for it to end"]
+
+
+def test_a_folder_that_cannot_be_made_is_no_matter_of_privilege(tmp_path: Path) -> None:
+    (tmp_path / "var").write_text("")
+    said = r"Not a directory; .*: make that folder one it can write to"
+    with pytest.raises(HostError, match=said), state.locked(tmp_path, print):
+        pass
