@@ -13,6 +13,8 @@ from kdumpd.errors import HostError
 from kdumpd.host import blockdevice, mounts
 from kdumpd.host.blockdevice import BlockDevice
 
+_MOST_LINKS = 40  # as the kernel follows (Linux include/linux/namei.h, MAXSYMLINKS)
+
 
 @dataclass(frozen=True)
 class TargetFacts:
@@ -71,12 +73,36 @@ def _btrfs_number(places: Places, mount: mounts.Mount) -> str:
         raise HostError(f"{mount.point}: {mount.source} is no block device here; name a directory on a disk") from error
 
 
+def resolve(path: str, root: Path) -> str:
+    """A path of the system at `root` without symbolic links, as this machine calls it; absolute links count from there.
+
+    What does not exist stays as it is. HostError for links that lead round in a circle.
+    """
+    left = [part for part in reversed(path.split("/")) if part]
+    top = Path(os.path.realpath(root))
+    here, links = top, 0
+    while left:
+        part = left.pop()
+        if part == "..":
+            here = here.parent if here != top else top
+        elif (here / part).is_symlink():
+            links += 1
+            if links > _MOST_LINKS:
+                raise HostError(f"target {path}: too many symbolic links; name a directory without them")
+            target = (here / part).readlink()
+            here = top if target.is_absolute() else here
+            left += [name for name in reversed(target.parts) if name not in ("/", ".")]
+        elif part != ".":
+            here = here / part
+    return str(here)
+
+
 def locate(path: str, places: Places, root: Path = Path("/")) -> TargetFacts:
     """The facts about a target's directory, which need not exist yet.
 
     Raises HostError for one that cannot be a target, with the reason.
     """
-    real = os.path.realpath(root / path.lstrip("/"))
+    real = resolve(path, root)
     mountinfo = (places.proc / "self" / "mountinfo").read_text(errors="replace")
     mount = mounts.holding(mounts.parse(mountinfo), real)
     why = mounts.refusal(mount.fstype)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdumpd.errors import HostError
-from kdumpd.host.target import locate
+from kdumpd.host.target import locate, resolve
 from tests.unit.host.machine import FakeMachine
 
 
@@ -163,3 +163,19 @@ def test_a_symbolic_link_is_followed_to_where_it_really_lies(machine: FakeMachin
     (tmp_path / "root/crash").symlink_to("srv/dumps")
     found = locate("/crash", machine.places, tmp_path / "root")
     assert found.directory == f"{tmp_path}/root/srv/dumps"
+
+
+def test_an_absolute_link_counts_from_the_root_that_it_lies_in(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "srv").mkdir(parents=True)
+    (root / "crash").symlink_to("/srv/../srv/./dumps")
+    (root / "up").symlink_to("../../../../srv")
+    assert resolve("/crash/today", root) == f"{root}/srv/dumps/today"
+    assert resolve("/up", root) == f"{root}/srv"
+
+
+def test_links_in_a_circle_are_one_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("/b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(HostError, match="target /a: too many symbolic links"):
+        resolve("/a", tmp_path)
