@@ -92,5 +92,5 @@ def rehearsed(scenario: Scenario) -> Iterator[Outcome]:
 def must_be_verified(outcome: Outcome) -> None:
     """RuntimeError unless the rehearsal's dump was verified: a number of a bad capture is no number."""
     if not outcome.verified:
-        bad = [check.name for check in outcome.checks if not check.good]
+        bad = [f"{check.name}: {check.found}" for check in outcome.checks if not check.good]
         raise RuntimeError(f"the capture failed: {outcome.failure or bad}; last line: {outcome.console[-1]}")

@@ -26,8 +26,9 @@ def verdict(outcome: Outcome) -> str:
     """How it ended, in few words."""
     if outcome.verified:
         return "dumped and verified"
-    if outcome.failure:
-        return f"no dump: {outcome.failure}"
+    failed = [f"{event.stage}: {event.text}" for event in outcome.events if event.text.startswith("failed")]
+    if outcome.failure or failed:
+        return f"no dump: {outcome.failure or failed[0]}"
     return f"no dump: {', '.join(check.name for check in outcome.checks if not check.good) or outcome.console[-1]}"
 
 
