@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from kdumpd.capture.kernel import rename_new
 from kdumpd.dumpfile.format import HEADER, Flags, Header
 from kdumpd.dumpfile.writer import DumpReport, Progress, WriteOptions, automatic_jobs, write_dump
-from kdumpd.errors import DumpError
+from kdumpd.errors import DumpError, KdumpdError
 from kdumpd.policy.model import Compression, PageKind
 from kdumpd.scan import unfiltered, user
 from kdumpd.scan.selection import BitmapSink, Interval, PageCounts
@@ -24,6 +24,8 @@ from kdumpd.vmcore.vmcore import Vmcore
 
 INCOMPLETE = ".incomplete"
 _FREE_TOLERANCE = 0.01  # of the kernel's own count: FORMATS.md, rule 11
+# Pages that a processor may hold back from the kernel's count: 125 in each of four zones (mm/vmstat.c, stat_threshold).
+_FREE_DELTA = 125 * 4
 _DESCRIPTOR_AND_BITS = 25  # bytes a page that is not its content, rounded up
 
 
@@ -67,12 +69,13 @@ class FreePages(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """A finished dump; `seconds` for all of it."""
+    """A finished dump; `seconds` for all of it; `warnings` of what did not go well and cost nothing of it."""
 
     engine: Engine
     report: DumpReport
     free_pages: FreePages
     seconds: float
+    warnings: tuple[str, ...]
 
 
 def save_dump(core: Vmcore, final: str, options: SaveOptions, watch: Watch | None = None) -> Saved:
@@ -81,11 +84,11 @@ def save_dump(core: Vmcore, final: str, options: SaveOptions, watch: Watch | Non
     start = time.monotonic()
     require_new(final, core.name)
     temporary = final + INCOMPLETE
-    zero_excluded = PageKind.ZERO in options.level and options.engine is not Engine.UNFILTERED
-    write = WriteOptions(options.level, options.compression, options.jobs or automatic_jobs(), zero_excluded)
+    level = PageKind(0) if options.engine is Engine.UNFILTERED else options.level
+    write = WriteOptions(level, options.compression, options.jobs or automatic_jobs(), PageKind.ZERO in level)
 
     def select(sink: BitmapSink) -> PageCounts:
-        counts = _SCANS[options.engine](core, options.level, _frames(options.hands_off, core.page_size), sink)
+        counts = _SCANS[options.engine](core, level, _frames(options.hands_off, core.page_size), sink)
         told.scanned(counts)
         return counts
 
@@ -96,12 +99,22 @@ def save_dump(core: Vmcore, final: str, options: SaveOptions, watch: Watch | Non
     require_room(final, options.min_free)
     report = write_dump(core, temporary, write, select, progress)
     check(temporary, report)
+    free_pages = compare_free_pages(core, report.counts, options)
     try:
         rename_new(temporary, final)
     except OSError as error:
         raise DumpError(f"{final}: the finished dump stays at {temporary}: {error.strerror}") from error
-    sync_directory(os.path.dirname(final) or ".")
-    return Saved(options.engine, report, compare_free_pages(core, report.counts, options), time.monotonic() - start)
+    warnings = (*report.counts.warnings, *named_on_disk(final))
+    return Saved(options.engine, report, free_pages, time.monotonic() - start, warnings)
+
+
+def named_on_disk(final: str) -> tuple[str, ...]:
+    """The dump's name is on the disk, or a warning: the dump is complete and has that name all the same."""
+    try:
+        sync_directory(os.path.dirname(final) or ".")
+    except OSError as error:
+        return (f"{final}: its name may not be on the disk yet: {error.strerror}",)
+    return ()
 
 
 def require_new(final: str, vmcore: str) -> None:
@@ -153,8 +166,12 @@ def compare_free_pages(core: Vmcore, counts: PageCounts, options: SaveOptions) -
     """What the scan took for free beside what the crashed kernel counted; nothing to compare where none was wanted."""
     if PageKind.FREE not in options.level or options.engine is Engine.UNFILTERED:
         return FreePages(counts.free, None, "")
-    kernel = core.free_pages()
-    if kernel is None or abs(counts.free - kernel) <= kernel * _FREE_TOLERANCE:
+    try:
+        kernel = core.free_pages()
+    except (KdumpdError, ValueError) as error:
+        return FreePages(counts.free, None, f"free pages cannot be compared with the kernel's own count: {error}")
+    slack = _FREE_DELTA * max(1, core.elf.prstatus_count)
+    if kernel is None or abs(counts.free - kernel) <= kernel * _FREE_TOLERANCE + slack:
         return FreePages(counts.free, kernel, "")
     if counts.free < kernel:
         effect = "free pages were kept and the dump is larger than it need be; the data in it are good"
@@ -167,7 +184,7 @@ def as_json(saved: Saved) -> dict[str, Any]:
     """What a report says about a finished dump: counts by kind, sizes in bytes, times in seconds."""
     report = saved.report
     pages = report.counts._asdict()
-    warnings = pages.pop("warnings")
+    del pages["warnings"]
     return {
         "engine": saved.engine.value,
         "jobs": report.jobs,
@@ -182,7 +199,7 @@ def as_json(saved: Saved) -> dict[str, Any]:
         },
         "scan_nanoseconds_per_page": round(report.select_seconds * 1e9 / max(1, report.counts.total), 2),
         "write_nanoseconds_per_page": round(report.write_seconds * 1e9 / max(1, report.pages), 2),
-        "warnings": list(warnings),
+        "warnings": list(saved.warnings),
     }
 
 

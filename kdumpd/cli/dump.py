@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
                 _clean(temporary, keep=Path(options.vmcore).resolve().parts[:2] == ("/", "proc"))
             raise
     print(json.dumps({"dump": options.output, **as_json(saved)}, indent=2) if options.json else _text(options, saved))
-    for warning in (*saved.report.counts.warnings, saved.free_pages.meaning):
+    for warning in (*saved.warnings, saved.free_pages.meaning):
         if warning:
             print(f"kdumpd dump: {warning}", file=sys.stderr)
     return 0

@@ -18,10 +18,12 @@ from kdumpd.capture.save import (
     Watch,
     check,
     compare_free_pages,
+    named_on_disk,
     require_room_unfiltered,
     save_dump,
 )
 from kdumpd.cli.main import main
+from kdumpd.dumpfile.reader import Dump
 from kdumpd.errors import DumpError
 from kdumpd.policy.model import Compression, CompressionKind, PageKind
 from kdumpd.scan.selection import PageCounts
@@ -93,6 +95,8 @@ def test_an_unfiltered_dump_keeps_every_page(tmp_path: Path, vmcore: str) -> Non
     with Vmcore.open(vmcore) as core:
         saved = save_dump(core, str(tmp_path / "dump"), OPTIONS._replace(engine=Engine.UNFILTERED))
     assert saved.report.pages == saved.report.counts.total
+    with Dump.open(str(tmp_path / "dump")) as dump:
+        assert dump.sub_header.dump_level == 0
 
 
 def test_a_dump_whose_size_changed_is_not_good(tmp_path: Path, vmcore: str) -> None:
@@ -107,9 +111,11 @@ def test_a_dump_whose_size_changed_is_not_good(tmp_path: Path, vmcore: str) -> N
 
 @pytest.mark.parametrize(
     ("free", "meaning"),
-    [(2048, ""), (2030, ""), (1000, "larger than it need be"), (3000, "pages may be missing")],
+    [(2048, ""), (2030, ""), (1100, ""), (3000, ""), (1000, "larger than it need be"), (3100, "pages may be missing")],
 )
-def test_free_pages_that_differ_by_over_a_percent_are_said(vmcore: str, free: int, meaning: str) -> None:
+def test_free_pages_that_differ_by_more_than_processors_hold_back_are_said(
+    vmcore: str, free: int, meaning: str
+) -> None:
     with Vmcore.open(vmcore) as core:
         found = compare_free_pages(core, PageCounts(65000, 60000, free=free), OPTIONS)
     assert (found.scanned, found.kernel) == (free, 2048)
@@ -121,6 +127,21 @@ def test_free_pages_are_not_compared_where_none_are_left_out(vmcore: str) -> Non
     with Vmcore.open(vmcore) as core:
         found = compare_free_pages(core, PageCounts(65000, 60000), OPTIONS._replace(level=PageKind(15)))
     assert found == FreePages(0, None, "")
+
+
+def test_free_pages_that_cannot_be_compared_cost_nothing(tmp_path: Path) -> None:
+    vmcore = crashed(tmp_path / "vmcore", info={"NUMBER(NR_FREE_PAGES)": "many"})
+    with Vmcore.open(vmcore) as core:
+        saved = save_dump(core, str(tmp_path / "dump"), OPTIONS)
+    assert (saved.free_pages.scanned, saved.free_pages.kernel) == (2048, None)
+    assert "cannot be compared" in saved.free_pages.meaning
+    assert names(tmp_path) == ["dump", "vmcore"]
+
+
+def test_a_directory_that_cannot_be_synced_is_a_warning_for_a_dump_that_has_its_name(tmp_path: Path) -> None:
+    (warning,) = named_on_disk(str(tmp_path / "none" / "dump"))
+    assert "its name may not be on the disk yet" in warning
+    assert named_on_disk(str(tmp_path / "dump")) == ()
 
 
 # The verb
