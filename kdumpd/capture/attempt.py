@@ -98,7 +98,7 @@ class Attempt:
 
     def _opening(self, tell: Tell) -> Result:
         place, machine, clock = self._place, self._machine, self._steps.console.clock
-        found = device.wait_for(place.device, clock() + _WAIT, clock, self._probe.places())
+        found = device.wait_for(place.device, clock() + _WAIT, clock, self._probe.places(), place.assembled)
         kind = local.attach(place, found, machine.mount_point, machine.mount)
         parent = local.inside(machine.mount_point, place.directory)
         directory = self._directory or local.make_directory(parent, self._crash.host, self._crash.time)

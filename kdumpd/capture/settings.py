@@ -112,6 +112,7 @@ def _targets(text: str) -> _Targets:
             str(entry["directory"]),
             str(entry["path"]),
             str(entry.get("options", "")),
+            bool(entry.get("assembled", False)),
         )
         for entry in document["targets"]
     )

@@ -29,6 +29,7 @@ def targets_json(targets: Iterable[CaptureTarget], hostname: str, hands_off: Ite
             "directory": target.directory,
             "path": target.path,
             "options": target.options,
+            "assembled": target.assembled,
         }
         for target in targets
     ]

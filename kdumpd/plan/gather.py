@@ -64,7 +64,15 @@ def capture_target(facts: TargetFacts) -> CaptureTarget:
             found = None
         uuid = found.uuid if found is not None else None
     device = f"UUID={uuid}" if uuid else facts.node
-    return CaptureTarget(device, facts.fstype, facts.directory, facts.path, facts.device.drivers, facts.options)
+    return CaptureTarget(
+        device=device,
+        fstype=facts.fstype,
+        directory=facts.directory,
+        path=facts.path,
+        drivers=facts.device.drivers,
+        options=facts.options,
+        assembled=bool(facts.device.assembled),
+    )
 
 
 def choose_boot(boot: Boot, targets: Iterable[TargetFacts]) -> tuple[str, str]:

@@ -14,7 +14,8 @@ class CaptureTarget(NamedTuple):
     """A target as the capture kernel finds it.
 
     `device` is `UUID=…`, `LABEL=…` or a path under /dev; `directory` lies inside its file system, `path` is how the
-    running system calls it; `drivers` are the kernel modules (or aliases) of the device, top layer first.
+    running system calls it; `drivers` are the kernel modules (or aliases) of the device, top layer first; `assembled`
+    says that the device is made of others (RAID, LVM).
     """
 
     device: str
@@ -23,6 +24,7 @@ class CaptureTarget(NamedTuple):
     path: str
     drivers: tuple[str, ...] = ()
     options: str = ""
+    assembled: bool = False
 
 
 @dataclass(frozen=True)

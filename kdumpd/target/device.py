@@ -15,6 +15,9 @@ from typing import NamedTuple
 from kdumpd.errors import TargetError
 from kdumpd.target import superblock
 
+#: How the kernel names RAID and device-mapper devices (drivers/md/md.c, drivers/md/dm.c).
+_ASSEMBLED = ("md", "dm-")
+
 _PAUSE = 0.02  # seconds between two looks
 
 
@@ -39,11 +42,17 @@ class Places(NamedTuple):
     patience: float = 10.0
 
 
-def wait_for(name: str, deadline: float, clock: Callable[[], float], places: Places | None = None) -> Device:
-    """The device called `name`, as soon as there is one; TargetError when there is none at `deadline` (on `clock`)."""
+def wait_for(
+    name: str, deadline: float, clock: Callable[[], float], places: Places | None = None, assembled: bool = False
+) -> Device:
+    """The device called `name`, as soon as there is one; TargetError when there is none at `deadline` (on `clock`).
+
+    One that is `assembled` is a RAID or device-mapper device, never the disk below it that shows the same superblock:
+    written alone, a member of a mirror is no mirror any more.
+    """
     where = places or Places()
     while True:
-        found = find(name, where)
+        found = find(name, where, assembled)
         if found is not None:
             return found
         if clock() >= deadline:
@@ -54,14 +63,16 @@ def wait_for(name: str, deadline: float, clock: Callable[[], float], places: Pla
         time.sleep(_PAUSE)
 
 
-def find(name: str, places: Places) -> Device | None:
-    """The device called `name` that is there now, or None."""
+def find(name: str, places: Places, assembled: bool = False) -> Device | None:
+    """The device called `name` that is there now (of those that are `assembled`, if so), or None."""
     tag, equals, value = name.partition("=")
     if not equals:
         if name in places.dead:
             raise TargetError(f"{name}: does not answer")
         return Device(name, _superblock(name, places)) if _is_block_device(name) else None
     candidates = [device for device in _devices(places) if _matches(tag, value, device.filesystem)]
+    if assembled:
+        candidates = [device for device in candidates if os.path.basename(device.path).startswith(_ASSEMBLED)]
     # A disk that is part of a RAID or multipath device shows the same superblock: take what nothing else holds.
     candidates.sort(key=lambda device: _held(device.path, places))
     return candidates[0] if candidates else None

@@ -25,7 +25,8 @@ _HOST_LENGTH = 64
 class Place(NamedTuple):
     """Where dumps go: a directory inside the file system on `device`; `path` is what the policy calls it.
 
-    `options` are the file system's own, as mount(8) takes them after -o (a subvolume of btrfs).
+    `options` are the file system's own, as mount(8) takes them after -o (a subvolume of btrfs). `assembled`: the device
+    is made of others (RAID, LVM).
     """
 
     device: str
@@ -33,6 +34,7 @@ class Place(NamedTuple):
     directory: str
     path: str
     options: str = ""
+    assembled: bool = False
 
 
 def attach(target: Place, device: Device, mount_point: str, mount: Mount) -> str:

@@ -20,13 +20,20 @@ def test_the_built_in_default_is_what_an_empty_policy_means(tmp_path: Path) -> N
 
 def test_settings_are_read_as_the_image_writes_them(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(to_json(DEFAULT_POLICY))
-    target = {"device": "UUID=1", "fstype": "btrfs", "directory": "/d", "path": "/p", "options": "subvol=x"}
+    target = {
+        "device": "UUID=1",
+        "fstype": "btrfs",
+        "directory": "/d",
+        "path": "/p",
+        "options": "subvol=x",
+        "assembled": True,
+    }
     document = {"targets": [target], "hostname": "h", "hands_off": [[1, 2]]}
     (tmp_path / "targets.json").write_text(json.dumps(document))
     (tmp_path / "modules.json").write_text(json.dumps({"modules": ["/m.ko"]}))
     known = settings.read(str(tmp_path))
     assert known.problems == ()
-    assert known.places == (Place("UUID=1", "btrfs", "/d", "/p", "subvol=x"),)
+    assert known.places == (Place("UUID=1", "btrfs", "/d", "/p", "subvol=x", True),)
     assert (known.hostname, known.hands_off, known.modules) == ("h", ((1, 2),), ("/m.ko",))
 
 

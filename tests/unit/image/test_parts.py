@@ -74,6 +74,7 @@ def test_targets_and_modules_are_what_the_runner_reads() -> None:
                 "directory": "/@/var/crash",
                 "path": "/var/crash",
                 "options": "subvolid=5",
+                "assembled": False,
             }
         ],
     }

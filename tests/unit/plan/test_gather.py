@@ -9,7 +9,7 @@ import pytest
 
 from kdumpd.errors import HostError
 from kdumpd.host import target
-from kdumpd.plan.gather import choose_boot, gather
+from kdumpd.plan.gather import capture_target, choose_boot, gather
 from kdumpd.policy.load import default, parse
 from kdumpd.policy.model import Boot
 from tests.unit.host.machine import FakeMachine
@@ -63,6 +63,7 @@ def test_the_command_line_is_the_running_kernels_edited_by_the_policy(machine: F
 def test_direct_is_chosen_for_plain_disks_and_dracut_for_assembled_ones(machine: FakeMachine) -> None:
     plain = target.locate("/var/crash", machine.places)
     volume = replace(plain, device=replace(plain.device, assembled=("LVM",), dracut_modules=("dm", "lvm")))
+    assert (capture_target(plain).assembled, capture_target(volume).assembled) == (False, True)
     assert choose_boot(Boot.AUTO, [plain]) == ("direct", "every target is a plain local disk")
     assert choose_boot(Boot.AUTO, [plain, volume])[0] == "dracut"
     assert choose_boot(Boot.DRACUT, [plain]) == ("dracut", "capture_kernel.boot says so")

@@ -55,6 +55,20 @@ def test_a_device_is_found_by_uuid_and_by_label(tmp_path: Path) -> None:
     assert find("LABEL=nothing", where) is None
 
 
+def test_a_mirror_is_never_one_of_its_members(tmp_path: Path) -> None:
+    where, name = places(tmp_path), f"UUID={EXT4.uuid}"
+    add(tmp_path, "sda1")
+    assert find(name, where, assembled=True) is None
+    with pytest.raises(TargetError, match="no such block device came up in time"):
+        wait_for(name, time.monotonic(), time.monotonic, where, assembled=True)
+    for assembled in ("md127", "dm-0"):
+        add(tmp_path, assembled)
+        found = find(name, where, assembled=True)
+        assert found is not None
+        assert found.path.endswith(assembled)
+        (tmp_path / "dev" / assembled).unlink()
+
+
 def test_of_two_devices_the_one_that_nothing_else_holds_is_taken(tmp_path: Path) -> None:
     where = places(tmp_path)
     add(tmp_path, "sda", holders=1)
