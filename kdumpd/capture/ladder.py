@@ -74,8 +74,8 @@ def _log_alone(attempts: Sequence[Attempt]) -> None:
 
 
 def leave_trace(attempts: Sequence[Attempt], machine: Machine, steps: Steps) -> None:
-    """Where no target holds the log, the end of it is on the console."""
-    if any(attempt.dmesg is not None for attempt in attempts):
+    """Where no target holds the log or the dump that it is in, the end of it is on the console."""
+    if any(attempt.saved or attempt.dmesg is not None for attempt in attempts):
         return
     steps.incident("trace", "no target holds the crashed kernel's log; its last lines:")
     outcome = steps.run("trace", _TAIL, lambda tell: tail(machine.vmcore), floor=_TAIL)
