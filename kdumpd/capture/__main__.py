@@ -6,8 +6,10 @@ Never ends by itself in a capture kernel: as a last resort it restarts the machi
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from functools import partial
 
 from kdumpd.capture import kernel
 from kdumpd.capture.console import Console, kernel_log_writer
@@ -45,12 +47,11 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+    # Python's own handler would raise anywhere, and end PID 1; the runner sets another one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     failure = guarded(run).failure
-    write = kernel_log_writer()
-    write(
-        f"kdumpd: the capture is at its end: {failure.text if failure else 'the kernel did not end'}; restart".encode()
-    )
-    time.sleep(_READING_TIME)
+    guarded(partial(_say_last, failure.text if failure else "the kernel did not end"))
+    guarded(_wait_for_reader)
     guarded(_restart)
     while os.getpid() == 1:
         time.sleep(3600)
@@ -60,6 +61,16 @@ def main() -> None:
 def _catch_ctrl_alt_del() -> Result:
     """A hasty hand at the keyboard stops a step, as a signal does, and not the capture."""
     kernel.catch_ctrl_alt_del()
+    return {}
+
+
+def _say_last(text: str) -> Result:
+    kernel_log_writer()(f"kdumpd: the capture is at its end: {text}; restart".encode("utf-8", "replace"))
+    return {}
+
+
+def _wait_for_reader() -> Result:
+    time.sleep(_READING_TIME)
     return {}
 
 

@@ -18,7 +18,7 @@ _CONSOLE_LEVEL = 6  # the lowest console level that prints notices
 _KMSG_BYTES = (
     900  # a record of /dev/kmsg is at most 1024 bytes with its prefix (kernel/printk/printk.c, PRINTKRB_RECORD_MAX)
 )
-_LOG_LINES = 4000
+LOG_LINES = 1000  # in capture.log, which has 128 KiB of room (capture.record)
 
 
 class StepLine(NamedTuple):
@@ -97,14 +97,16 @@ class Console:
         """One line on the console and in the log; a console that cannot be written to costs nothing else."""
         self.stage = stage
         line = render(StepLine(self.clock(), self.sample() >> 20, stage, _one_line(text)))
-        if len(self.lines) < _LOG_LINES:
-            self.lines.append(line)
+        self.lines.append(line)
+        if len(self.lines) > LOG_LINES:
+            # The progress of a long dump fills the middle: how it began and how it ended stay.
+            del self.lines[LOG_LINES // 2]
         self.raw(line)
 
     def raw(self, line: str) -> None:
         """A line as it is on the console, not in the log."""
         try:
-            self._write(line.encode("utf-8", "replace")[:_KMSG_BYTES])
+            self._write(line.encode("utf-8", "replace"))
         except OSError:
             return
 
@@ -118,7 +120,7 @@ def kernel_log_writer() -> Callable[[bytes], None]:
     except OSError:
         descriptor, mark = 2, b""
     # Without an end of line the kernel waits for more of the record, and prints it only before the next one.
-    return lambda line: _write_whole(descriptor, mark + line + b"\n")
+    return lambda line: _write_whole(descriptor, mark + line[:_KMSG_BYTES] + b"\n")
 
 
 def _write_whole(descriptor: int, record: bytes) -> None:

@@ -8,7 +8,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdumpd.capture.console import Console, StepLine, available_memory, parse, render
+from kdumpd.capture.console import LOG_LINES, Console, StepLine, available_memory, parse, render
 
 
 def test_a_line_says_seconds_memory_step_and_text() -> None:
@@ -69,3 +69,13 @@ def test_a_console_that_cannot_be_written_to_keeps_the_log() -> None:
 
 def test_memory_is_read_from_this_kernel() -> None:
     assert 1 << 20 < available_memory() < 1 << 50
+
+
+def test_a_log_that_is_full_keeps_the_beginning_and_the_end() -> None:
+    console = Console(lambda line: None, clock=lambda: 1.0, memory=lambda: 1)
+    for number in range(3 * LOG_LINES):
+        console.say("dump", f"{number} pages")
+    kept = [line.text for line in map(parse, console.lines) if line is not None]
+    assert len(kept) == LOG_LINES
+    assert (kept[0], kept[LOG_LINES // 2 - 1]) == ("0 pages", f"{LOG_LINES // 2 - 1} pages")
+    assert kept[-1] == f"{3 * LOG_LINES - 1} pages"

@@ -201,6 +201,15 @@ def test_dmesg_only_saves_the_log_that_the_policy_left_out(tmp_path: Path, vmcor
     assert rig.report()["dmesg"] > 0
 
 
+def test_a_dump_without_a_log_beside_it_is_as_the_policy_wants_it(tmp_path: Path, vmcore: str) -> None:
+    dump = {"level": 31, "compression": {"kind": "zstd", "level": 1}, "dmesg": False, "jobs": 1}
+    rig = Disks(tmp_path, vmcore, {"dump": dump})
+    lines = run(rig)
+    assert not any(line.startswith("kdumpd| ") for line in lines)
+    assert "trace" not in stages(lines)
+    assert rig.report()["incidents"] == []
+
+
 def test_a_vmcore_that_is_none_still_ends_in_the_failure_action(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     path.write_bytes(b"no vmcore")
