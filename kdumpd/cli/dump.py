@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from kdumpd.capture.save import INCOMPLETE, Saved, SaveOptions, as_json, save_dump
 from kdumpd.errors import UsageError
@@ -16,6 +18,7 @@ from kdumpd.vmcore.vmcore import Vmcore
 
 _MOST_LEVEL = 31
 _MOST_JOBS = 256
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,6 +26,9 @@ def run(options: argparse.Namespace) -> int:
     wanted = SaveOptions(page_kinds(options.level), compression(options.compression), jobs(options.jobs))
     temporary = Path(options.output + INCOMPLETE)
     already = temporary.exists()
+    for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has set SIGHUP aside
+            signal.signal(number, _end)
     with Vmcore.open(options.vmcore) as core:
         try:
             saved = save_dump(core, options.output, wanted)
@@ -35,6 +41,11 @@ def run(options: argparse.Namespace) -> int:
         if warning:
             print(f"kdumpd dump: {warning}", file=sys.stderr)
     return 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ends as a shell expects it of a program that a signal ended, once what was begun is cleaned up."""
+    sys.exit(128 + number)
 
 
 def _clean(temporary: Path, keep: bool) -> None:

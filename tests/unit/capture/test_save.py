@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,16 @@ def test_a_full_disk_ends_with_one_line_and_no_file(tmp_path: Path, vmcore: str)
         assert run.returncode == 1
         one_line(run.stderr, f"{tmp_path}/dump.incomplete", "File too large")
         assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_incomplete_dump(tmp_path: Path, vmcore: str, number: signal.Signals) -> None:
+    script = "import sys; from kdumpd.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "dump", vmcore, str(tmp_path / "dump"), "--level", "0", "--jobs", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while not names(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(number)
+        assert process.wait() == 128 + number
+    assert names(tmp_path) == []
