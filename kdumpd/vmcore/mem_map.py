@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.architecture import physical_bits, section_size_bits
 from kdumpd.vmcore.memory import Memory, Range
-from kdumpd.vmcore.paging import PageTables
+from kdumpd.vmcore.paging import Mapped, PageTables
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
 _WORD = Struct("<Q")
@@ -34,6 +34,19 @@ class MemMapRun(NamedTuple):
     first_pfn: int
     pages: int
     physical: int
+
+
+class Gaps:
+    """What damage made a mem_map leave out: how many pieces (their structures are in no run), and why the first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: VmcoreError | None = None
+
+    def add(self, error: VmcoreError) -> None:
+        """One piece more."""
+        self.count += 1
+        self.first = self.first or error
 
 
 class _Span(NamedTuple):
@@ -57,18 +70,26 @@ class _Sections(NamedTuple):
 
 
 def mem_map(
-    machine: int, info: VmcoreInfo, memory: Memory, tables: PageTables, read_virtual: Callable[[int, int], bytes]
+    machine: int,
+    info: VmcoreInfo,
+    memory: Memory,
+    tables: PageTables,
+    read_virtual: Callable[[int, int], bytes],
+    gaps: Gaps,
 ) -> Iterator[MemMapRun]:
     """Yield the runs, pfns ascending, of all sections that hold memory of the vmcore and are online.
 
     A pfn in no run has no page structure that could be read: nothing may be concluded about it. Runs are clipped to
-    whole structures that lie in the vmcore. Raises VmcoreError when VMCOREINFO or the tables make no sense.
+    whole structures that lie in the vmcore. What a damaged entry of a table leads to is left out and counted in `gaps`.
+    Raises VmcoreError when VMCOREINFO makes no sense, or nothing that the tables say does.
     """
     structure = info.need(info.size("page"), "SIZE(page)")
     if not 32 <= structure <= 512 or structure % 8:
         raise VmcoreError(f"{info.name}: VMCOREINFO says SIZE(page)={structure}; 64 would be usual")
     run: MemMapRun | None = None
-    for piece in _pieces(_spans(_sections(machine, info), memory, structure, read_virtual), memory, tables, structure):
+    sections = _sections(machine, info)
+    spans = _spans(sections, memory, structure, read_virtual, gaps)
+    for piece in _pieces(spans, memory, tables, structure, sections.pages, gaps):
         if (
             run
             and run.first_pfn + run.pages == piece.first_pfn
@@ -81,6 +102,8 @@ def mem_map(
             run = piece
     if run:
         yield run
+    elif gaps.first:
+        raise gaps.first
 
 
 def physical_ranges(runs: Iterable[MemMapRun], structure_size: int) -> Iterator[Range]:
@@ -129,12 +152,12 @@ def _sections(machine: int, info: VmcoreInfo) -> _Sections:
 
 
 def _spans(
-    sections: _Sections, memory: Memory, structure: int, read_virtual: Callable[[int, int], bytes]
+    sections: _Sections, memory: Memory, structure: int, read_virtual: Callable[[int, int], bytes], gaps: Gaps
 ) -> Iterator[_Span]:
     """Yield where the structures of the sections are mapped; virtual neighbours are joined."""
     last_pfn = (memory.ranges[-1].end - 1) // memory.page_size
     span: _Span | None = None
-    for number, coded in _coded_maps(sections, memory, read_virtual):
+    for number, coded in _coded_maps(sections, memory, read_virtual, gaps):
         if coded & (_PRESENT | _HAS_MEM_MAP | _ONLINE) != _PRESENT | _HAS_MEM_MAP | _ONLINE:
             continue
         first_pfn = number * sections.pages
@@ -151,7 +174,7 @@ def _spans(
 
 
 def _coded_maps(
-    sections: _Sections, memory: Memory, read_virtual: Callable[[int, int], bytes]
+    sections: _Sections, memory: Memory, read_virtual: Callable[[int, int], bytes], gaps: Gaps
 ) -> Iterator[tuple[int, int]]:
     """Yield (section number, its section_mem_map) of every section that a PT_LOAD touches."""
     section_bytes = sections.pages * memory.page_size
@@ -163,7 +186,11 @@ def _coded_maps(
         while number < following:
             if number // sections.per_root != root_number:
                 root_number = number // sections.per_root
-                root = _root(sections, root_number, read_virtual)
+                try:
+                    root = _root(sections, root_number, read_virtual)
+                except VmcoreError as error:
+                    root = b""
+                    gaps.add(error)
             if not root:
                 number = (root_number + 1) * sections.per_root
                 continue
@@ -187,13 +214,36 @@ def _root(sections: _Sections, number: int, read_virtual: Callable[[int, int], b
     return read_virtual(sections.table + first * sections.section_size, count * sections.section_size)
 
 
-def _pieces(spans: Iterator[_Span], memory: Memory, tables: PageTables, structure: int) -> Iterator[MemMapRun]:
+def _pieces(
+    spans: Iterator[_Span], memory: Memory, tables: PageTables, structure: int, section_pages: int, gaps: Gaps
+) -> Iterator[MemMapRun]:
     """Yield the physical pieces of the spans, whole structures only: one that lies across two pieces is left out."""
     for span in spans:
-        for mapped in tables.runs(span.virtual, span.pages * structure):
+        for mapped in _mapped(tables, span.virtual, span.pages * structure, section_pages * structure, gaps):
             for part in memory.covered(mapped.physical, mapped.physical + mapped.size):
                 start = mapped.virtual + part.start - mapped.physical - span.virtual
                 first = -(-start // structure)
                 count = (start + part.end - part.start) // structure - first
                 if count > 0:
                     yield MemMapRun(span.first_pfn + first, count, part.start + first * structure - start)
+
+
+def _mapped(tables: PageTables, virtual: int, size: int, step: int, gaps: Gaps) -> Iterator[Mapped]:
+    """Yield what is mapped there; behind damage go on in steps (a section's structures), and leave out damaged ones."""
+    reached, end = virtual, virtual + size
+    try:
+        for mapped in tables.runs(virtual, size):
+            yield mapped
+            reached = mapped.virtual + mapped.size
+        return
+    except VmcoreError as error:
+        if size <= step:
+            gaps.add(error)
+            return
+    while reached < end:
+        stop = min(virtual + ((reached - virtual) // step + 1) * step, end)
+        try:
+            yield from list(tables.runs(reached, stop - reached))
+        except VmcoreError as error:
+            gaps.add(error)
+        reached = stop

@@ -15,7 +15,7 @@ from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.architecture import physical_bits
 from kdumpd.vmcore.elf import ElfCore, parse, with_note
 from kdumpd.vmcore.kallsyms import address_of
-from kdumpd.vmcore.mem_map import MemMapRun, mem_map
+from kdumpd.vmcore.mem_map import Gaps, MemMapRun, mem_map
 from kdumpd.vmcore.memory import Memory
 from kdumpd.vmcore.note_search import notes_in_memory
 from kdumpd.vmcore.paging import page_tables
@@ -49,6 +49,7 @@ class Vmcore:
         """Take over `fd`: it is closed by `close`, or at once when this raises."""
         self.name = name
         self._fd = fd
+        self._gaps = Gaps()
         try:
             elf = parse(fd, name)
             if elf.vmcoreinfo[1]:
@@ -137,7 +138,13 @@ class Vmcore:
 
     def mem_map(self) -> Iterator[MemMapRun]:
         """Yield where the page structures lie: see `vmcore.mem_map`."""
-        return mem_map(self.elf.machine, self.info, self.memory, self.tables, self.read_virtual)
+        self._gaps = Gaps()
+        return mem_map(self.elf.machine, self.info, self.memory, self.tables, self.read_virtual, self._gaps)
+
+    @property
+    def mem_map_gaps(self) -> int:
+        """How many pieces the last `mem_map`, as far as it was read, left out for damage: their pages are not known."""
+        return self._gaps.count
 
     def dmesg(self, *, callers: bool = True) -> Iterator[bytes]:
         """Yield the kernel's log, a record at a time, oldest first; `callers` as in `printk.messages`."""

@@ -10,7 +10,7 @@ import pytest
 
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.elf import X86_64, ElfCore, Segment
-from kdumpd.vmcore.mem_map import MemMapRun, mem_map, physical_ranges
+from kdumpd.vmcore.mem_map import Gaps, MemMapRun, mem_map, physical_ranges
 from kdumpd.vmcore.memory import Memory, Range
 from kdumpd.vmcore.paging import page_tables
 from kdumpd.vmcore.vmcore import Vmcore
@@ -176,11 +176,35 @@ def test_a_root_that_points_nowhere_is_an_error(tmp_path: Path) -> None:
         _runs(builder, tmp_path)
 
 
-def test_a_section_that_points_nowhere_is_an_error(tmp_path: Path) -> None:
-    builder = VmcoreBuilder()
-    builder.write(_SECTIONS, pack("<Q", 0x1234567F00 | 7))
-    with pytest.raises(VmcoreError, match="not an address of the kernel's"):
-        _runs(builder, tmp_path)
+@pytest.mark.parametrize("damaged", [0, 1, 2, 3])
+def test_a_section_that_points_nowhere_is_left_out_and_counted(tmp_path: Path, damaged: int) -> None:
+    builder = VmcoreBuilder(_FOUR_SECTIONS)
+    builder.write(_SECTIONS + 16 * damaged, pack("<Q", 0x1234567F00 | 7))
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        known = {
+            run.first_pfn // SECTION_PAGES + n for run in core.mem_map() for n in range(run.pages // SECTION_PAGES)
+        }
+        assert core.mem_map_gaps == 1
+    assert known == {0, 1, 2, 3} - {damaged}
+
+
+def test_a_damaged_page_table_loses_only_the_sections_it_maps(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(_FOUR_SECTIONS, leaf=4096)
+    builder.map(VMEMMAP + 2 * SECTION_PAGES * 64, (1 << 51) - 4096, 4096)  # makes the table writable below
+    level_2 = next(page for page in builder._pages if builder.read(page * 4096, 8) and _maps_four(builder, page))
+    builder.write(level_2 * 4096 + 8, pack("<Q", (1 << 46) | 0x67))  # a table that is in no PT_LOAD
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        runs = list(core.mem_map())
+        assert core.mem_map_gaps == 1
+    assert runs[0].first_pfn == 0
+    assert not [run for run in runs if run.first_pfn < 2 * SECTION_PAGES and run.first_pfn + run.pages > SECTION_PAGES]
+    assert runs[-1].first_pfn + runs[-1].pages == 4 * SECTION_PAGES
+
+
+def _maps_four(builder: VmcoreBuilder, page: int) -> bool:
+    """Whether this page is the table whose first four entries map the four sections of vmemmap."""
+    entries = [int.from_bytes(builder.read(page * 4096 + 8 * index, 8), "little") for index in range(6)]
+    return all(entry & 0xFFF == 0x67 for entry in entries[:4]) and entries[4:] == [0, 0]
 
 
 def test_four_tebibytes_are_walked_in_little_memory() -> None:
@@ -210,7 +234,7 @@ def test_four_tebibytes_are_walked_in_little_memory() -> None:
         memory = Memory(file.fileno(), ElfCore(X86_64, segments, b"", (0, 0), 0, 0), "vmcore")
         tables = page_tables(X86_64, info, read_physical)
         tracemalloc.start()
-        runs = list(mem_map(X86_64, info, memory, tables, read_virtual))
+        runs = list(mem_map(X86_64, info, memory, tables, read_virtual, Gaps()))
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert runs == [MemMapRun(0, 1 << 30, first_leaf)]
