@@ -42,7 +42,6 @@ class HostFacts:
     reservation: int
     has_kexec: bool
     loaded: bool
-    lockdown: str
     kexec: str | None
     dracut: str | None
 
@@ -58,12 +57,6 @@ def parse_boot_cpu(cpuinfo: str) -> int | None:
     """The APIC id of the first processor that /proc/cpuinfo lists."""
     match = re.search(r"^initial apicid\s*: (\d+)$", cpuinfo, re.MULTILINE)
     return int(match[1]) if match else None
-
-
-def parse_lockdown(text: str) -> str:
-    """The mode in brackets of /sys/kernel/security/lockdown; "none" without one."""
-    match = re.search(r"\[(\w+)\]", text)
-    return match[1] if match else "none"
 
 
 def crash_state(sys: Path) -> tuple[bool, bool, int | None]:
@@ -113,7 +106,6 @@ def read(root: Path = Path("/"), places: Places | None = None) -> HostFacts:
         reservation=size if size is not None else iomem.total(crash_ranges),
         has_kexec=has_kexec,
         loaded=loaded,
-        lockdown=parse_lockdown(_text(places.sys / "kernel" / "security" / "lockdown")),
         kexec=program.find("kexec"),
         dracut=program.find("dracut"),
     )

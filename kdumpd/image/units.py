@@ -21,7 +21,6 @@ COMMAND_LINE = "etc/cmdline.d/kdumpd.conf"
 PATIENCE = 60
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")
-_BY_TAG = {"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid"}
 
 
 def escaped(path: str) -> str:
@@ -38,8 +37,7 @@ def escaped(path: str) -> str:
 
 
 def _device_path(device: str) -> str:
-    tag, equals, value = device.partition("=")
-    return f"/dev/disk/{_BY_TAG[tag]}/{value}" if equals and tag in _BY_TAG else device
+    return f"/dev/disk/by-uuid/{device.removeprefix('UUID=')}" if device.startswith("UUID=") else device
 
 
 def _finished(paths: Iterable[str]) -> str:

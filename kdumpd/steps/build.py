@@ -13,7 +13,7 @@ from typing import NamedTuple
 class CaptureTarget(NamedTuple):
     """A target as the capture kernel finds it.
 
-    `device` is `UUID=…`, `LABEL=…` or a path under /dev; `directory` lies inside its file system, `path` is how the
+    `device` is `UUID=…` or a path under /dev; `directory` lies inside its file system, `path` is how the
     running system calls it; `drivers` are the kernel modules (or aliases) of the device, top layer first; `assembled`
     says that the device is made of others (RAID, LVM).
     """

@@ -28,7 +28,7 @@ def test_facts_of_a_machine(tmp_path: Path) -> None:
     assert found.kernel.vmlinuz == tmp_path / "root/boot/vmlinuz-6.1.0-9-test"
     assert (found.machine, found.hostname, found.boot_id) == ("x86_64", "fake", "boot-1")
     assert (found.cpus, found.boot_cpu, found.reservation) == (2, 2, 192 << 20)
-    assert (found.has_kexec, found.loaded, found.lockdown) == (True, False, "none")
+    assert (found.has_kexec, found.loaded) == (True, False)
 
 
 def test_the_newer_files_of_6_19_are_read_where_the_old_ones_are_gone(tmp_path: Path) -> None:
@@ -41,11 +41,6 @@ def test_the_newer_files_of_6_19_are_read_where_the_old_ones_are_gone(tmp_path: 
 
 def test_a_kernel_without_kexec_has_neither(tmp_path: Path) -> None:
     assert facts.crash_state(tmp_path) == (False, False, None)
-
-
-def test_lockdown_is_the_mode_in_brackets() -> None:
-    assert facts.parse_lockdown("none [integrity] confidentiality") == "integrity"
-    assert facts.parse_lockdown("") == "none"
 
 
 def test_a_vmlinuz_beside_its_modules_is_found(tmp_path: Path) -> None:

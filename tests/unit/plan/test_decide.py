@@ -33,7 +33,6 @@ FACTS = HostFacts(
     reservation=192 << 20,
     has_kexec=True,
     loaded=True,
-    lockdown="none",
     kexec="/sbin/kexec",
     dracut="/usr/bin/dracut",
 )
