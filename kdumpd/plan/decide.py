@@ -1,6 +1,7 @@
 """What has to be done, and why: a pure function of the situation to step values.
 
-Called by the verbs `plan` and `apply`, which therefore agree. May import `plan.situation`, `steps` and `errors`.
+Called by the verbs `plan` and `apply`, which therefore agree. May import `plan.situation`,
+`image.manifest`, `steps` and `errors`.
 """
 
 from __future__ import annotations
