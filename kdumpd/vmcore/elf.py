@@ -32,6 +32,8 @@ _NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
 _PHYSICAL_LIMIT = 1 << 52  # bytes: the widest physical address of x86_64 and of aarch64
 _MOST_PROGRAM_HEADERS = 1 << 17
 _MOST_UNSTORED = 4096  # bytes of memory for each byte in the file: page structures alone are 1 in 64
+_MOST_TIMES_STORED = 2  # the file's bytes as memory: x86_64 has the kernel's image a second time
+_SMALL_FILE = 1 << 30  # bytes
 _MOST_NOTES = 16 << 20  # bytes: 8192 processors leave about 3 MiB
 
 
@@ -87,10 +89,12 @@ def parse(fd: int, name: str) -> ElfCore:
 
     segments: list[Segment] = []
     pieces: list[bytes] = []
+    note_bytes = 0
     for index, entry in enumerate(_PROGRAM_HEADER.iter_unpack(table)):
         kind, _flags, offset, virtual, physical, file_size, memory_size, _align = entry
         if kind == _PT_NOTE:
-            if sum(map(len, pieces)) + file_size > _MOST_NOTES:
+            note_bytes += file_size
+            if note_bytes > _MOST_NOTES:
                 raise VmcoreError(f"{name}: notes of more than {_MOST_NOTES} bytes (program header {index}): damaged")
             pieces.append(file.read(offset, file_size, f"notes (program header {index})"))
         elif kind == _PT_LOAD and memory_size and physical != _NO_ADDRESS:
@@ -103,6 +107,8 @@ def parse(fd: int, name: str) -> ElfCore:
     memory, stored = sum(s.memory_size for s in segments), sum(s.file_size for s in segments)
     if memory > _MOST_UNSTORED * stored:
         raise VmcoreError(f"{name}: the file says it holds {memory} bytes of memory in {stored}: damaged header")
+    if stored > _MOST_TIMES_STORED * max(file.size, _SMALL_FILE):
+        raise VmcoreError(f"{name}: the PT_LOADs hold {stored} bytes of a file of {file.size}: damaged header")
 
     notes = b"".join(pieces)
     vmcoreinfo, prstatus_count = _survey(pieces, name)
@@ -155,9 +161,9 @@ def _check(segment: Segment, what: str, file_size: int) -> None:
 
 def with_note(core: ElfCore, content: bytes) -> ElfCore:
     """Return `core` with a VMCOREINFO note, found elsewhere, behind its own notes."""
-    pieces = [core.notes.ljust(len(core.notes) + 3 & ~3, b"\0"), content]
-    vmcoreinfo, _ = _survey(pieces, "VMCOREINFO in memory")
-    return core._replace(notes=b"".join(pieces), vmcoreinfo=vmcoreinfo)
+    notes = core.notes.ljust(len(core.notes) + 3 & ~3, b"\0")
+    (offset, size), _ = _survey([content], "VMCOREINFO in memory")
+    return core._replace(notes=notes + content, vmcoreinfo=(len(notes) + offset, size))
 
 
 def _survey(pieces: list[bytes], name: str) -> tuple[tuple[int, int], int]:

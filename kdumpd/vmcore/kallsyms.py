@@ -22,6 +22,7 @@ _MOST_SYMBOLS = 1 << 22
 _MOST_NAMES = 32 << 20  # bytes
 _WINDOW = 64 << 10  # bytes
 _LONGEST_NAME = 2 + 0x3FFF
+_LONGEST_TOKEN = 512  # bytes: KSYM_NAME_LEN
 _TOKEN_TABLE_BYTES = 8 << 10  # more than any table has; what lies behind it is read as well, and not used
 _ADDRESS_MASK = (1 << 64) - 1
 
@@ -40,6 +41,8 @@ def address_of(wanted: bytes, info: VmcoreInfo, read_virtual: ReadVirtual) -> in
         raise VmcoreError(f"{info.name}: kallsyms of {count} symbols: damaged")
     tokens = _tokens(read_virtual(table, _TOKEN_TABLE_BYTES), read_virtual(index, _TOKEN_INDEX.size))
     for number, encoded in enumerate(_encoded_names(names, count, read_virtual)):
+        if len(encoded) > len(wanted) + 1:
+            continue  # no token is empty
         # The first character is the symbol's type.
         if b"".join([tokens[token] for token in encoded])[1:] == wanted:
             return _address(number, offsets, info, read_virtual)
@@ -47,7 +50,13 @@ def address_of(wanted: bytes, info: VmcoreInfo, read_virtual: ReadVirtual) -> in
 
 
 def _tokens(table: bytes, index: bytes) -> list[bytes]:
-    return [table[start : table.find(b"\0", start)] for start in _TOKEN_INDEX.unpack(index)]
+    tokens = []
+    for start in _TOKEN_INDEX.unpack(index):
+        end = table.find(b"\0", start, start + _LONGEST_TOKEN + 1)
+        if end < 0:
+            raise VmcoreError(f"the kallsyms token at {start} is cut or has more than {_LONGEST_TOKEN} bytes: damaged")
+        tokens.append(table[start:end])
+    return tokens
 
 
 def _encoded_names(start: int, count: int, read_virtual: ReadVirtual) -> Iterator[bytes]:

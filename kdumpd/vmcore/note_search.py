@@ -16,22 +16,27 @@ _NAME = b"VMCOREINFO\0\0"
 _NAME_OFFSET = 12
 _ALIGNMENT = 4096
 _MOST_BYTES = 64 << 10  # of the note: a kernel's page at most
+_MOST_NOTES = 64  # that look like one: kernels that ran before, copies of files
 _MOST_MEMORY = 64 << 30  # bytes searched: minutes
 
 
 def notes_in_memory(memory: Memory) -> Iterator[bytes]:
-    """Yield every whole note in memory that looks like the kernel's, lowest address first.
+    """Yield whole notes in memory that look like the kernel's, at most 64 of them, lowest address first.
 
     A kernel that ran before may have left its own: the caller has to check which is true.
     """
-    searched = 0
+    searched = found = 0
     for start, end in memory.ranges:
         for at in range(start & -WINDOW, end, WINDOW):
             first, last = max(at, start), min(at + WINDOW, end)
             if searched > _MOST_MEMORY:
                 return
             searched += last - first
-            yield from _in_window(memory, first, memory.view(first, last - first))
+            for note in _in_window(memory, first, memory.view(first, last - first)):
+                yield note
+                found += 1
+                if found == _MOST_NOTES:
+                    return
 
 
 def _in_window(memory: Memory, first: int, window: bytes) -> Iterator[bytes]:

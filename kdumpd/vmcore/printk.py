@@ -116,7 +116,7 @@ def messages(info: VmcoreInfo, read_virtual: ReadVirtual, machine: int, *, calle
     ring = read_virtual(address, layout.ring_size)
     (count_bits,) = _UINT.unpack_from(ring, layout.count_bits)
     (text_bits,) = _UINT.unpack_from(ring, layout.text_bits)
-    if count_bits > _MOST_BITS or text_bits > _MOST_BITS:
+    if count_bits > text_bits or text_bits > _MOST_BITS:  # a record has at least 8 bytes of text
         raise VmcoreError(
             f"{info.name}: the printk ring at {address:#x} has 2^{count_bits} records and 2^{text_bits} bytes of text: "
             "damaged"
@@ -130,6 +130,7 @@ def messages(info: VmcoreInfo, read_virtual: ReadVirtual, machine: int, *, calle
     (tail,) = _WORD.unpack_from(ring, layout.tail)
     # A damaged tail could be any distance away; a ring holds no more than `count` records.
     records = min(((head - tail) & _ID_MASK) + 1, count)
+    room = text_size
     for distance in range(records - 1, -1, -1):
         identifier = (head - distance) & _ID_MASK
         index = identifier % count
@@ -151,6 +152,12 @@ def messages(info: VmcoreInfo, read_virtual: ReadVirtual, machine: int, *, calle
         (length,) = _USHORT.unpack_from(record, layout.length)
         begin += _TEXT_ID_SIZE
         length = max(min(length, end - begin), 0)
+        room -= length
+        if room < 0:
+            raise VmcoreError(
+                f"{info.name}: the records of the printk ring at {address:#x} have more text than its {text_size} "
+                "bytes: damaged; what was printed so far is the oldest of it"
+            )
         yield _render(record, layout, texts.at(begin, length) if length else b"", machine)
 
 

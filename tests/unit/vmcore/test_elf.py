@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from struct import pack, pack_into, unpack_from
 
@@ -100,6 +101,31 @@ def test_more_program_headers_than_the_header_can_count(tmp_path: Path) -> None:
     header = elf_header(62, 0xFFFF, section_offset=table + len(notes), sections=1)
     path.write_bytes(header + bytes(headers) + notes + section)
     assert len(_parse(path).segments) == count - 1
+
+
+def test_65536_notes_are_read_at_once(tmp_path: Path) -> None:
+    count = 65536
+    table = 64 + count * 56
+    headers = pack("<IIQQQQQQ", 4, 0, table, 0, 0, 12, 12, 0) * (count - 1)
+    headers += pack("<IIQQQQQQ", 1, 7, table, 0, 4096, 64, 64, 0)
+    section = pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, count, 0, 0)
+    path = tmp_path / "vmcore"
+    path.write_bytes(elf_header(62, 0xFFFF, section_offset=table + 64, sections=1) + headers + bytes(64) + section)
+    start = time.process_time()
+    assert len(_parse(path).notes) == 12 * (count - 1)
+    assert time.process_time() - start < 5  # seconds; adding their sizes up for each takes minutes
+
+
+def test_segments_that_share_the_files_bytes_beyond_reason_are_refused(tmp_path: Path) -> None:
+    count = 1000
+    start = 64 + count * 56
+    headers = b"".join(pack("<IIQQQQQQ", 1, 7, start, 0, n << 23, 1 << 23, 1 << 23, 0) for n in range(count))
+    path = tmp_path / "vmcore"
+    with path.open("wb") as file:
+        file.write(elf_header(62, count) + headers)
+        file.truncate(start + (1 << 23))
+    with pytest.raises(VmcoreError, match="the PT_LOADs hold 8388608000 bytes of a file of"):
+        _parse(path)
 
 
 def test_segment_without_a_physical_address_or_without_memory_is_passed_over(tmp_path: Path, whole: bytes) -> None:

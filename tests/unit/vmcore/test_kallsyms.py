@@ -103,3 +103,12 @@ def test_free_pages_come_from_the_sum_of_zones_where_the_nodes_are_not_named(tmp
     _put(builder, {b"vm_zone_stat": counters - _OFFSETS}, place_relative=True)
     with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
         assert core.free_pages() == 4711
+
+
+@pytest.mark.parametrize("table", [b"a" * 600 + b"\0", b"a" * 8192])
+def test_a_token_that_does_not_end_is_refused(tmp_path: Path, table: bytes) -> None:
+    builder = VmcoreBuilder()
+    _put(builder, {b"vm_zone_stat": 4})
+    builder.write(_TABLE, table)
+    with pytest.raises(VmcoreError, match="kallsyms token at 0 is cut or has more than 512 bytes"):
+        _look_up(builder, tmp_path, b"vm_zone_stat")

@@ -46,6 +46,17 @@ def test_time_is_printed_in_microseconds(tmp_path: Path) -> None:
     assert _log(tmp_path, records) == b"[    1.234567] first\n[123456.000001] later\n"
 
 
+def test_records_that_claim_more_text_than_the_ring_has_end_the_log(tmp_path: Path) -> None:
+    records = [Record(b"x" * 500, begin=0, end=512)] * 64
+    with pytest.raises(VmcoreError, match="more text than its 4096 bytes: damaged"):
+        _log(tmp_path, records)
+
+
+def test_a_ring_of_more_records_than_bytes_of_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VmcoreError, match=r"has 2\^13 records and 2\^12 bytes of text: damaged"):
+        _log(tmp_path, [Record(b"text")], count_bits=13)
+
+
 def test_lines_of_a_record_are_aligned_behind_its_time(tmp_path: Path) -> None:
     assert _log(tmp_path, [Record(b"one\ntwo\n")]) == b"[    0.000000] one\n               two\n               \n"
 

@@ -9,6 +9,7 @@ import pytest
 from kdumpd.cli.main import main
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.elf import X86_64
+from kdumpd.vmcore.note_search import notes_in_memory
 from kdumpd.vmcore.vmcore import Vmcore
 from tests.builders.printk import Record, put_log
 from tests.builders.vmcore import DIRECT, MIB, STRUCTURES, VmcoreBuilder, note
@@ -130,3 +131,12 @@ def test_dmesg_of_what_is_no_vmcore_is_one_line(tmp_path: Path, capfd: pytest.Ca
     error = capfd.readouterr().err
     assert error.startswith(f"kdumpd dmesg: {path}: not a little-endian ELF64 file")
     assert error.count("\n") == 1
+
+
+def test_no_more_than_64_notes_are_tried(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    false_note = note(b"VMCOREINFO", 0, b"PAGESIZE=4096\nOSRELEASE=another\n")
+    for page in range(100):
+        builder.write(STRUCTURES + page * 4096, false_note)
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        assert list(notes_in_memory(core.memory)) == [false_note] * 64
