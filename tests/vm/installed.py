@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kdumpd.host import program
 from kdumpd.host.modules import ModuleIndex
-from kdumpd.rehearse.initrd import libraries
+from kdumpd.image import libraries
 from kdumpd.rehearse.kernels import Kernel
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ class Root:
     def program(self, source: Path) -> None:
         """A program with its libraries."""
         self.copy(source)
-        for library in libraries(source):
+        for library in libraries.needed((source,)):
             self.copy(library)
 
     def packages(self, names: Iterable[str]) -> None:
@@ -85,8 +85,8 @@ class Root:
         there = self.folder / library.relative_to("/")
         shutil.copytree(library, there, symlinks=True, ignore=_NO_USE_IN_PYTHON, dirs_exist_ok=True)
         for extension in (library / "lib-dynload").glob("*.so"):
-            for needed in libraries(extension):
-                self.copy(needed)
+            for shared in libraries.needed((extension,)):
+                self.copy(shared)
         configuration = Path(sys.prefix, "pyvenv.cfg")
         if configuration.is_file():
             self.copy(configuration)
