@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kdumpd.capture import console, kernel, runner
+from kdumpd.capture import console, kernel, manifest, runner
 from kdumpd.dumpfile.reader import Dump
 from kdumpd.target.local import utc
 from tests.unit.capture.machines import Disks, crashed
@@ -277,3 +278,18 @@ def test_an_absurd_time_of_the_crash_costs_nothing(tmp_path: Path) -> None:
     run(rig)
     assert rig.report()["complete"] is True
     assert rig.ended == ["reboot"]
+
+
+def test_another_policy_than_the_image_was_made_for_is_said_and_followed(tmp_path: Path, vmcore: str) -> None:
+    rig = Disks(tmp_path, vmcore, HALT)
+    policy = (rig.settings / "policy.json").read_bytes()
+    document = {"kernel": os.uname().release, "files": {}, "policy_sha256": hashlib.sha256(policy).hexdigest()}
+    rig.write("manifest.json", json.dumps(document))
+    assert manifest.check(str(rig.settings)) == "0 files are as the manifest says"
+    (rig.settings / "policy.json").write_bytes(policy + b"\n")
+    run(rig)
+    assert any("is not the policy that the image was made for" in incident for incident in rig.report()["incidents"])
+    assert rig.report()["complete"] is True
+    # What a later initrd replaced and says so is no surprise.
+    rig.write("overlay.json", json.dumps({"files": {str(rig.settings / "policy.json"): len(policy)}}))
+    assert manifest.check(str(rig.settings)) == "1 files are as the manifest says"
