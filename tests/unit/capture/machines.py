@@ -19,11 +19,11 @@ from kdumpd.target.device import Places
 from tests.builders.printk import Record, put_log
 from tests.builders.vmcore import VmcoreBuilder
 
-LOG = tuple(Record(f"line {number}".encode(), number * 1_000_000) for number in range(50))
+LOG = tuple(Record(f"line {number}".encode(), number * 1_000_000) for number in range(64))
 
 
 def crashed(path: Path, *, log: bool = True, **changes: Any) -> str:
-    """A vmcore of 256 MiB with 50 lines of log, 2048 of its pages free."""
+    """A vmcore of 256 MiB with 64 lines of log, 2048 of its pages free."""
     builder = VmcoreBuilder(**changes)
     builder.free_block(0x8000, 10)
     builder.free_block(0x8400, 10)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kdumpd.capture import console, kernel, manifest, runner
+from kdumpd.capture.crash import TAIL
 from kdumpd.dumpfile.reader import Dump
 from kdumpd.target.local import utc
 from tests.unit.capture.machines import Disks, crashed
@@ -53,7 +54,7 @@ def test_a_capture_leaves_dump_log_and_story_and_reboots(tmp_path: Path, vmcore:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert folder.name.startswith("crashed-20")
-    assert (folder / "dmesg.txt").read_text().splitlines()[-1].endswith("line 49")
+    assert (folder / "dmesg.txt").read_text().splitlines()[-1].endswith("line 63")
     with Dump.open(str(folder / "vmcore")) as dump:
         assert dump.header.utsname.nodename == b"crashed"
     assert rig.ended == ["reboot"]
@@ -188,8 +189,8 @@ def test_where_no_target_takes_the_log_its_end_is_on_the_console(tmp_path: Path,
     rig = Disks(tmp_path, vmcore)
     rig.break_disk(0)
     lines = run(rig)
-    assert [line for line in lines if line.startswith("kdumpd| ")][-1].endswith("line 49")
-    assert sum(line.startswith("kdumpd| ") for line in lines) == 40
+    assert [line for line in lines if line.startswith("kdumpd| ")][-1].endswith("line 63")
+    assert sum(line.startswith("kdumpd| ") for line in lines) == TAIL
     assert rig.ended == ["reboot"]
 
 
@@ -264,7 +265,7 @@ def test_after_a_defect_without_a_target_the_end_of_the_log_is_on_the_console(tm
     rig = Disks(tmp_path, vmcore, HALT)
     rig.break_disk(0)
     lines = run(rig, defect=" s for everything")
-    assert sum(line.startswith("kdumpd| ") for line in lines) == 40
+    assert sum(line.startswith("kdumpd| ") for line in lines) == TAIL
     assert rig.ended == ["halt"]
 
 
