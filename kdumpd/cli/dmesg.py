@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
+from stat import S_ISREG
 
 from kdumpd.dumpfile.format import SIGNATURE
 from kdumpd.dumpfile.reader import Dump
@@ -13,8 +14,11 @@ from kdumpd.vmcore.vmcore import Vmcore
 
 def run(options: argparse.Namespace) -> int:
     """Print the log to standard output, byte for byte as `makedumpfile --dump-dmesg` (1.7.5 and newer) writes it."""
-    with Path(options.file).open("rb") as file:
-        is_dump = file.read(len(SIGNATURE)) == SIGNATURE
+    fd = os.open(options.file, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would wait for a writer
+    try:
+        is_dump = S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, len(SIGNATURE), 0) == SIGNATURE
+    finally:
+        os.close(fd)
     with Dump.open(options.file) if is_dump else Vmcore.open(options.file) as source:
         for record in source.dmesg():
             sys.stdout.buffer.write(record)

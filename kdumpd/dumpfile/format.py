@@ -20,6 +20,12 @@ from kdumpd.vmcore.vmcore import Uname
 
 SIGNATURE = b"KDUMP   "
 VERSION = 6
+# What other files of crashes start with, and what to do with them.
+OTHER_FORMATS = {
+    b"makedumpfile\0": "a flattened dump; make a file of it with makedumpfile -R DUMP < FILE",
+    b"\x7fELF": "an ELF vmcore; make a dump of it with kdumpd dump, or print its log with kdumpd dmesg",
+    b"DISKDUMP": "an old diskdump; use crash",
+}
 MAX_MAPNR_32 = 0xFFFFFFFF
 SMALLEST_BLOCK, LARGEST_BLOCK = 4096, 65536
 MAX_NOTES = 64 << 20  # bytes; a PRSTATUS note of 4096 processors takes 1.5 MiB
@@ -91,6 +97,9 @@ class Header(NamedTuple):
         (signature, version, utsname, seconds, microseconds, status, block_size, sub_blocks, bitmap_blocks, mapnr) = (
             HEADER.unpack_from(data)[:10]
         )
+        for start, what in OTHER_FORMATS.items():
+            if data.startswith(start):
+                raise DumpError(f"no dump in KDUMP format: {what}")
         if signature != SIGNATURE:
             raise DumpError(f"no dump in KDUMP format: starts with {signature!r}, want {SIGNATURE!r}")
         names = Uname(*(field.split(b"\0")[0] for field in UTSNAME.unpack(utsname)))

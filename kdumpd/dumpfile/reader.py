@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator
+from stat import S_ISREG
 from types import TracebackType
 from typing import Self
 
@@ -55,7 +56,10 @@ class Dump:
         self._tables: PageTables | None = None
         self._zstd = zstandard.ZstdDecompressor()
         try:
-            self.size = os.fstat(fd).st_size
+            status = os.fstat(fd)
+            if not S_ISREG(status.st_mode):
+                raise self._damaged("no file that could be read anywhere; give a dump in a file")
+            self.size = status.st_size
             self._read_headers()
         except BaseException:
             os.close(fd)
@@ -64,7 +68,7 @@ class Dump:
     @classmethod
     def open(cls, path: str) -> Self:
         """Open the dump at `path`. DumpError when it is none, OSError when the file cannot be opened."""
-        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), path)  # a FIFO would wait for a writer
 
     def close(self) -> None:
         os.close(self._fd)
@@ -86,6 +90,8 @@ class Dump:
             sub_header = self.sub_header = SubHeader.unpack(self.raw(block, SUB_HEADER.size))
         except DumpError as error:
             raise self._damaged(str(error)) from None
+        if sub_header.split:
+            raise self._damaged("a part of a split dump; join the parts with makedumpfile --reassemble")
         if header.sub_header_blocks < 1 or header.bitmap_blocks < 2:
             raise self._damaged(
                 f"{header.sub_header_blocks} blocks of sub-header and {header.bitmap_blocks} of bitmaps: one and two "

@@ -221,7 +221,8 @@ class _Verifying:
         start, window = self._window
         skip = descriptor.offset - start
         if not 0 <= skip <= len(window) - descriptor.size:
-            window, skip = self._dump.raw(descriptor.offset, READ_AHEAD), 0
+            near = start <= descriptor.offset <= start + len(window) + READ_AHEAD  # else ahead is nothing of use
+            window, skip = self._dump.raw(descriptor.offset, READ_AHEAD if near else descriptor.size), 0
             self._window = (descriptor.offset, window)
         return self._dump.decompress(window[skip : skip + descriptor.size], descriptor)
 

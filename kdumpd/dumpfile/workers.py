@@ -6,7 +6,6 @@ that died (killed for want of memory, SIGBUS on bad memory). Called by `dumpfile
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -14,7 +13,6 @@ import signal
 import struct
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
 
 from kdumpd.errors import DumpError, KdumpdError
 
@@ -25,9 +23,29 @@ LONGEST = 2048  # bytes; a frame is written at once (PIPE_BUF)
 Report = Callable[[bytes], None]
 
 
-class Worker(NamedTuple):
-    pid: int
-    pipe: int
+class Worker:
+    """One process and our end of its pipe; `status` is its exit code as soon as it was waited for."""
+
+    def __init__(self, pid: int, pipe: int) -> None:
+        self.pid = pid
+        self.pipe = pipe
+        self.status: int | None = None
+
+    def wait(self) -> int:
+        """The exit code (below zero the signal that killed it); the pid means nothing any more."""
+        if self.status is None:
+            try:
+                self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            except ChildProcessError:
+                self.status = 0  # somebody else waited for it
+        return self.status
+
+    def end(self) -> None:
+        """Kill it where it may still run, and leave nothing of it."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+        os.close(self.pipe)
 
 
 def usable_processors() -> int:
@@ -49,11 +67,7 @@ def run(jobs: int, work: Callable[[Report], None], receive: Report) -> None:
         _listen(dict(workers), receive)
     finally:
         for worker in workers.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGKILL)
-            os.close(worker.pipe)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(worker.pid, 0)
+            worker.end()
 
 
 def _start(work: Callable[[Report], None], others: tuple[int, ...]) -> Worker:
@@ -97,7 +111,7 @@ def _listen(open_workers: dict[int, Worker], receive: Report) -> None:
             if not data:
                 worker = open_workers.pop(pipe)
                 if pipe not in done:
-                    raise DumpError(f"a worker {_cause_of_death(worker.pid)}")
+                    raise DumpError(f"a worker {_cause_of_death(worker.wait())}")
                 continue
             buffer = received[pipe] + data
             while len(buffer) >= FRAME.size:
@@ -116,11 +130,11 @@ def _listen(open_workers: dict[int, Worker], receive: Report) -> None:
             received[pipe] = buffer
 
 
-def _cause_of_death(pid: int) -> str:
-    """What a worker whose pipe has ended died of; it is reaped."""
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def _cause_of_death(status: int) -> str:
+    """What a worker died of that ended with this status."""
     if status < 0:
-        return (
-            f"was killed by {signal.Signals(-status).name} (SIGKILL: out of memory, SIGBUS: memory that cannot be read)"
-        )
+        number = -status
+        named = any(number == known.value for known in signal.Signals)  # real-time signals are not
+        name = signal.Signals(number).name if named else f"signal {number}"
+        return f"was killed by {name} (SIGKILL: out of memory, SIGBUS: memory that cannot be read)"
     return f"ended with status {status} without saying why"

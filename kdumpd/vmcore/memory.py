@@ -11,7 +11,6 @@ import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from stat import S_ISREG
 from typing import NamedTuple
 
 from kdumpd.errors import VmcoreError
@@ -62,9 +61,7 @@ class Memory:
         self._extents = _extents(core)
         self.stored_ranges = merge((extent.start, extent.end) for extent in self._extents)
         self._extent_starts = [extent.start for extent in self._extents]
-        status = os.fstat(fd)
-        # A file of procfs has no blocks.
-        self._mapped = S_ISREG(status.st_mode) and status.st_blocks == 0
+        self._mapped = _of_procfs(fd)
         self._window: mmap.mmap | None = None
         self._window_start = 0  # physical
         self._window_end = 0
@@ -187,6 +184,14 @@ class Memory:
 
     def _absent(self, physical: int) -> VmcoreError:
         return VmcoreError(f"{self.name}: physical {physical:#x} is in no PT_LOAD")
+
+
+def _of_procfs(fd: int) -> bool:
+    """Whether the open file is /proc/vmcore, and no file that somebody could cut while it is mapped."""
+    try:
+        return os.fstat(fd).st_dev == os.stat("/proc").st_dev
+    except OSError:
+        return False
 
 
 def _extents(core: ElfCore) -> list[_Extent]:

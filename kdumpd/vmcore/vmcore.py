@@ -63,7 +63,7 @@ class Vmcore:
     @classmethod
     def open(cls, path: str) -> Self:
         """Open the vmcore at `path`. VmcoreError when it is none, OSError when the file cannot be opened."""
-        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), path)  # a FIFO would wait for a writer
 
     def close(self) -> None:
         """Give up the mapping and the file."""
