@@ -12,7 +12,7 @@ from bisect import bisect_right
 from kdumpd.scan.rules import Fate
 from kdumpd.scan.selection import BitmapSink, Interval, PageCounts, Progress
 
-CHUNK = 65536  # page frames gathered before they are packed: 8 KiB of bitmap
+CHUNK = 16384  # page frames gathered before they are packed: 2 KiB of bitmap
 
 # Iterating a Flag leaves out the member that is 0.
 _RUN = {fate: bytes([fate]) * CHUNK for fate in (Fate.KEEP, *Fate)}
