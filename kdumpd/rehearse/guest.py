@@ -120,9 +120,10 @@ def _carry_out() -> None:
         workload.allocate(Kind(kind), pages)
     workload.hold_nonce_page()
     Path("/dev/kmsg").write_text(f"<5>kdumpd rehearsal nonce {orders.nonce}\n")
+    aim = _aim(orders.panic)  # before the numbers are taken: nothing large is to happen between them and the crash
     _settle()
     say("filled", held=workload.held, numbers=_numbers()._asdict())
-    _crash(orders.panic)
+    _crash(orders.panic, aim)
 
 
 def _mount(disk: GuestDisk) -> None:
@@ -161,24 +162,31 @@ def _numbers() -> numbers.Numbers:
     return numbers.from_guest(*(Path("/proc", name).read_text() for name in ("vmstat", "meminfo", "iomem")))
 
 
-def _crash(panic: str) -> None:
+def _aim(panic: str) -> dict[str, Any]:
+    """What the machine outside has to know to crash this one."""
+    if panic != "oops":
+        return {"panic": panic}
+    processor = os.uname().machine
+    return {"panic": panic, "machine": processor, "address": _symbol(OOPS_FUNCTION[processor])}
+
+
+def _crash(panic: str, aim: dict[str, Any]) -> None:
     Path("/proc/sys/kernel/printk").write_text("7")
     if panic == "sysrq":
-        say("crashing", panic=panic)
+        say("crashing", **aim)
         Path("/proc/sysrq-trigger").write_text("c")
     elif panic == "nmi":
         Path("/proc/sys/kernel/unknown_nmi_panic").write_text("1")
-        say("crashing", panic=panic)
+        say("crashing", **aim)
     elif panic == "oops":
         Path("/proc/sys/kernel/panic_on_oops").write_text("1")
-        processor = os.uname().machine
-        say("crashing", panic=panic, machine=processor, address=_symbol(OOPS_FUNCTION[processor]))
+        say("crashing", **aim)
         while True:
             socket.sethostname("rehearsal")
             time.sleep(0.1)
     elif panic == "oom":
         Path("/proc/sys/vm/panic_on_oom").write_text("1")
-        say("crashing", panic=panic)
+        say("crashing", **aim)
         hog: list[bytearray] = []
         while True:
             print(f"hog: {len(hog) * 64} MiB", flush=True)
@@ -189,10 +197,11 @@ def _crash(panic: str) -> None:
 
 
 def _symbol(name: str) -> int:
-    for line in Path("/proc/kallsyms").read_text().splitlines():
-        words = line.split()
-        if words[2] == name:
-            return int(words[0], 16)
+    with Path("/proc/kallsyms").open() as symbols:
+        for line in symbols:
+            words = line.split()
+            if words[2] == name:
+                return int(words[0], 16)
     raise KdumpdError(f"/proc/kallsyms: no {name}; this kernel has no system call wrappers to stop in")
 
 
