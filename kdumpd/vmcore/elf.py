@@ -71,7 +71,7 @@ def parse(fd: int, name: str) -> ElfCore:
     ident, elf_type, machine, header_offset, section_offset = header[0], header[1], header[2], header[5], header[6]
     entry_size, count = header[9], header[10]
     if not ident.startswith(_IDENT):
-        raise VmcoreError(f"{name}: not a little-endian ELF64 file; give an ELF vmcore such as /proc/vmcore")
+        raise VmcoreError(f"{name}: not a little-endian ELF64 file{_found(ident)}; give an ELF vmcore, as /proc/vmcore")
     if elf_type != _ET_CORE:
         raise VmcoreError(f"{name}: an ELF file of type {elf_type}, not a core (4); give a vmcore")
     if machine not in (X86_64, AARCH64):
@@ -113,6 +113,13 @@ def parse(fd: int, name: str) -> ElfCore:
     notes = b"".join(pieces)
     vmcoreinfo, prstatus_count = _survey(pieces, name)
     return ElfCore(machine, tuple(segments), notes, vmcoreinfo, prstatus_count, file.size)
+
+
+def _found(ident: bytes) -> str:
+    """What the file is instead, where that is known."""
+    if ident.startswith(b"KDUMP   "):
+        return " but a dump in KDUMP format already"
+    return " but a flattened dump (makedumpfile -R makes a file of it)" if ident.startswith(b"makedumpfile") else ""
 
 
 class _File:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import zlib
@@ -225,6 +226,41 @@ def test_headers_are_compared_with_what_the_kernel_wrote_in_dumps_by_others_too(
     assert any(problem in line for line in result.problems), result.problems
 
 
+def test_pages_in_no_order_are_read_no_more_than_they_are_large(dump_path: Path, tmp_path: Path) -> None:
+    class Counted(Dump):
+        taken = 0
+
+        def raw(self, offset: int, size: int) -> bytes:
+            self.taken += size
+            return super().raw(offset, size)
+
+    content = bytearray(dump_path.read_bytes())
+    with Dump.open(str(dump_path)) as dump:
+        places = [
+            (dump.layout.descriptors + DESCRIPTOR.size * index, descriptor)
+            for index, (_, descriptor) in enumerate(dump.pages())
+            if descriptor.flags == Flags.ZSTD
+        ]
+    far = len(content) + (8 << 20)
+    content += bytes(far + (1 << 20) - len(content))
+    for number, (place, descriptor) in enumerate(places):  # every other page lies far away
+        if number % 2:
+            content[far : far + descriptor.size] = content[descriptor.offset : descriptor.offset + descriptor.size]
+            DESCRIPTOR.pack_into(content, place, far, *descriptor[1:])
+            far += descriptor.size
+    (tmp_path / "dump").write_bytes(content)
+    with Counted.open(str(tmp_path / "dump")) as scattered:
+        verify(scattered)
+        assert scattered.taken < 32 << 20  # 1 MiB a page would be a gibibyte
+
+
+def test_a_fifo_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (str(tmp_path / "fifo"), "/dev/zero", str(tmp_path)):
+        with pytest.raises(DumpError, match="give a dump in a file"):
+            Dump.open(path)
+
+
 def test_descriptors_that_were_swapped_are_found_by_the_checksum_of_their_table(
     dump_path: Path, changed: Callable[[Change], Verification]
 ) -> None:
@@ -348,6 +384,9 @@ def test_what_only_crash_would_stumble_over_is_told(
     [
         (lambda content: content.clear(), "no dump: 0 bytes"),
         (lambda content: content.__setitem__(slice(0, 4096), bytes(4096)), "no dump in KDUMP format"),
+        (lambda content: content.__setitem__(slice(0, 13), b"makedumpfile\0"), "makedumpfile -R"),
+        (lambda content: content.__setitem__(slice(0, 4), b"\x7fELF"), "an ELF vmcore; make a dump of it"),
+        (lambda content: with_sub_header(content, split=1), "a part of a split dump; join the parts with makedumpfile"),
         (lambda content: with_header(content, block_size=0), "block size of 0 bytes"),
         (lambda content: with_header(content, block_size=-4096), "block size of -4096 bytes"),
         (lambda content: with_header(content, block_size=5000), "block size of 5000 bytes"),

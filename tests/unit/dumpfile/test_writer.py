@@ -286,6 +286,23 @@ def test_messages_of_workers_arrive_whole_and_a_worker_without_a_word_is_named()
         workers.run(2, lambda report: os._exit(3), heard.append)
 
 
+def test_a_worker_that_a_real_time_signal_killed_is_named_by_number() -> None:
+    with pytest.raises(DumpError, match=f"a worker was killed by signal {signal.SIGRTMIN + 3} "):
+        workers.run(2, lambda report: os.kill(os.getpid(), signal.SIGRTMIN + 3), print)
+
+
+def test_a_worker_that_was_waited_for_is_not_killed_again() -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+    child = os.fork()
+    if not child:
+        os._exit(7)
+    worker = workers.Worker(child, reading)
+    assert worker.wait() == 7
+    worker.pid = os.getpid()  # as if the number had been given to another process since
+    worker.end()
+
+
 def defective(report: workers.Report) -> None:
     raise ZeroDivisionError("by nothing")
 

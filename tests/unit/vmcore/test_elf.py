@@ -214,6 +214,17 @@ def test_what_is_no_vmcore_is_refused(tmp_path: Path, content: bytes) -> None:
     _refusal(tmp_path / "vmcore", content)
 
 
+def test_other_formats_are_named(tmp_path: Path) -> None:
+    assert "but a dump in KDUMP format already" in _refusal(tmp_path / "vmcore", b"KDUMP   " + bytes(5000))
+    assert "makedumpfile -R" in _refusal(tmp_path / "vmcore", b"makedumpfile\0" + bytes(5000))
+
+
+def test_a_fifo_that_nobody_writes_to_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(VmcoreError, match="give a file"):
+        Vmcore.open(str(tmp_path / "fifo"))
+
+
 def test_a_pipe_is_refused() -> None:
     reading, writing = os.pipe()
     try:

@@ -139,6 +139,15 @@ def test_no_more_than_a_window_is_mapped(file: Path) -> None:
     assert str(file) not in Path("/proc/self/smaps").read_text()
 
 
+def test_only_files_of_procfs_are_mapped(tmp_path: Path) -> None:
+    (tmp_path / "hole").touch()
+    os.truncate(tmp_path / "hole", 8192)  # a file without a block is no /proc/vmcore
+    core = ElfCore(62, (Segment(0, 0, 8192, 8192, 0),), b"", (0, 0), 0, 8192)
+    with (tmp_path / "hole").open("rb") as hole, Path("/proc/version").open("rb") as proc:
+        assert not Memory(hole.fileno(), core, "hole")._mapped
+        assert Memory(proc.fileno(), core, "proc")._mapped
+
+
 def test_a_file_that_cannot_be_mapped_is_read_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(_BYTES[:8192])
