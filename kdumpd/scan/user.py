@@ -53,7 +53,10 @@ def scan(
             walk.run(run)
     except VmcoreError as error:
         raise ScanError(f"mem_map cannot be followed after pfn {fates.position:#x}: {error}") from error
-    return fates.finish(walk.examined, walk.warnings())
+    warnings = walk.warnings()
+    if core.mem_map_gaps:
+        warnings += (f"some pages are kept: parts of mem_map that cannot be found: {core.mem_map_gaps}",)
+    return fates.finish(walk.examined, warnings)
 
 
 class _Walk:

@@ -12,7 +12,7 @@ from kdumpd.policy.model import PageKind
 from kdumpd.scan import unfiltered, user
 from kdumpd.scan.selection import Interval, PageCounts
 from kdumpd.vmcore.vmcore import Vmcore
-from tests.builders.vmcore import MIB, SECTION_PAGES, VMEMMAP, VmcoreBuilder
+from tests.builders.vmcore import _SECTIONS, MIB, SECTION_PAGES, VMEMMAP, VmcoreBuilder
 
 LRU = 1 << 4
 ALL = PageKind(31)
@@ -176,6 +176,15 @@ def test_absurd_vmcoreinfo_is_a_scan_error_in_one_line(info: dict[str, str | Non
     with Vmcore.open(path) as core, pytest.raises(ScanError) as caught:
         user.scan(core, ALL, (), Bits())
     assert "\n" not in str(caught.value)
+
+
+def test_parts_of_mem_map_that_cannot_be_found_are_kept_and_said(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    builder.page(SECTION_PAGES, _mapcount=-129, private=10)
+    builder.write(_SECTIONS + 16, (0x1234567F00 | 7).to_bytes(8, "little"))  # the second section points nowhere
+    bits, counts = scanned(builder, tmp_path)
+    assert counts.warnings == ("some pages are kept: parts of mem_map that cannot be found: 1",)
+    assert bits.all_kept(SECTION_PAGES, SECTION_PAGES + 1024)
 
 
 def test_free_blocks_before_a_structure_that_is_gone_are_dropped(tmp_path: Path) -> None:
