@@ -20,10 +20,15 @@ from kdumpd.policy.model import (
     Compression,
     CompressionKind,
     DumpPolicy,
+    EngineChoice,
     LocalTarget,
+    MappingPageSize,
+    MappingPolicy,
+    MappingStrategy,
     PageKind,
     Policy,
     Retention,
+    ScanPolicy,
 )
 from kdumpd.target.local import Place
 
@@ -34,6 +39,8 @@ _T = TypeVar("_T")
 # What an empty policy means (config/kdumpd.schema.json); a test holds the two together.
 DEFAULT_POLICY = Policy(
     dump=DumpPolicy(PageKind(31), Compression(CompressionKind.ZSTD, 1), dmesg=True, jobs=None),
+    scan=ScanPolicy(EngineChoice.AUTO),
+    mapping=MappingPolicy(MappingStrategy.AUTO, MappingPageSize.AUTO),
     targets=(LocalTarget("/var/crash"),),
     on_failure=(Action.NEXT_TARGET, Action.DMESG_ONLY, Action.REBOOT),
     on_success=Action.REBOOT,

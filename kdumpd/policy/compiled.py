@@ -15,12 +15,17 @@ from kdumpd.policy.model import (
     Compression,
     CompressionKind,
     DumpPolicy,
+    EngineChoice,
     HintKind,
     LocalTarget,
+    MappingPageSize,
+    MappingPolicy,
+    MappingStrategy,
     MemmapHint,
     PageKind,
     Policy,
     Retention,
+    ScanPolicy,
 )
 
 VERSION = 1
@@ -39,6 +44,8 @@ def to_json(policy: Policy) -> str:
             "dmesg": dump.dmesg,
             "jobs": dump.jobs,
         },
+        "scan": {"engine": policy.scan.engine},
+        "mapping": {"strategy": policy.mapping.strategy, "page_size": policy.mapping.page_size},
         "targets": [{"path": target.path} for target in policy.targets],
         "on_failure": policy.on_failure,
         "on_success": policy.on_success,
@@ -127,7 +134,7 @@ class _Reader:
 def _policy(value: _Reader) -> Policy:
     if value.number("version") != VERSION:
         raise ValueError(f"policy.version is {value.number('version')}, not {VERSION}")
-    dump, kernel = value.object("dump"), value.object("capture_kernel")
+    dump, kernel, mapping = value.object("dump"), value.object("capture_kernel"), value.object("mapping")
     compression, level = dump.object("compression"), dump.number("level")
     if level > 31:
         raise ValueError("policy.dump.level is above 31")
@@ -138,6 +145,8 @@ def _policy(value: _Reader) -> Policy:
             dmesg=dump.truth("dmesg"),
             jobs=dump.number_or_none("jobs"),
         ),
+        scan=ScanPolicy(EngineChoice(value.object("scan").text("engine"))),
+        mapping=MappingPolicy(MappingStrategy(mapping.text("strategy")), MappingPageSize(mapping.text("page_size"))),
         targets=tuple(LocalTarget(target.text("path")) for target in value.objects("targets")),
         on_failure=tuple(map(Action, value.texts("on_failure"))),
         on_success=Action(value.text("on_success")),

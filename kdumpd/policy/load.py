@@ -18,12 +18,17 @@ from kdumpd.policy.model import (
     Boot,
     CaptureKernel,
     DumpPolicy,
+    EngineChoice,
     HintKind,
     LocalTarget,
+    MappingPageSize,
+    MappingPolicy,
+    MappingStrategy,
     MemmapHint,
     PageKind,
     Policy,
     Retention,
+    ScanPolicy,
 )
 from kdumpd.policy.problem import Problem
 from kdumpd.policy.rules import normal_path
@@ -89,7 +94,7 @@ def _printable(name: str) -> str:
 
 def _policy(value: dict[str, Any]) -> Policy:
     """The typed policy of a valid value in which every default is filled in."""
-    dump, kernel = value["dump"], value["capture_kernel"]
+    dump, mapping, kernel = value["dump"], value["mapping"], value["capture_kernel"]
     return Policy(
         dump=DumpPolicy(
             level=_level(dump["level"]),
@@ -97,6 +102,8 @@ def _policy(value: dict[str, Any]) -> Policy:
             dmesg=dump["dmesg"],
             jobs=_count(dump["jobs"]),
         ),
+        scan=ScanPolicy(EngineChoice(value["scan"]["engine"])),
+        mapping=MappingPolicy(MappingStrategy(mapping["strategy"]), MappingPageSize(mapping["page_size"])),
         targets=tuple(LocalTarget(normal_path(target["path"])) for target in value["targets"]),
         on_failure=tuple(map(Action, value["on_failure"])),
         on_success=Action(value["on_success"]),

@@ -26,6 +26,7 @@ MARGIN = 1 << 20
 MOST_RANGES = 32
 
 _SIGNS = {HintKind.RAM: "@", HintKind.ACPI: "#", HintKind.RESERVED: "$"}
+_HANDS_OFF = (HintKind.ACPI, HintKind.RESERVED)
 _RESOURCE = re.compile(r" *([0-9a-f]+)-([0-9a-f]+) : (.+)")
 
 
@@ -83,7 +84,7 @@ def resolve(
     if problems:
         raise PolicyError(tuple(problems))
     hands_off = merged(
-        (item.start // PAGE * PAGE, -(-item.end // PAGE) * PAGE) for item in located if item.kind is not HintKind.RAM
+        (item.start // PAGE * PAGE, -(-item.end // PAGE) * PAGE) for item in located if item.kind in _HANDS_OFF
     )
     return ResolvedHints(tuple(text for _, text in sorted(arguments)), hands_off)
 

@@ -52,12 +52,39 @@ class Boot(enum.StrEnum):
     DRACUT = "dracut"
 
 
+class EngineChoice(enum.StrEnum):
+    """What may scan the page structures: auto is the kernel's module first, the user engine where that fails."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    USER = "user"
+
+
+class MappingStrategy(enum.StrEnum):
+    """How the page-scan module maps old memory (kmod/kdumpd_scan.h, enum kdumpd_strategy)."""
+
+    AUTO = "auto"
+    LINEAR = "linear"
+    CHUNK = "chunk"
+    PAGE = "page"
+
+
+class MappingPageSize(enum.StrEnum):
+    """The largest page that the module maps with."""
+
+    AUTO = "auto"
+    GIB_1 = "1G"
+    MIB_2 = "2M"
+    KIB_4 = "4K"
+
+
 class HintKind(enum.StrEnum):
-    """A kind of memmap= hint: `nn@ss`, `nn#ss`, `nn$ss` of the x86 kernel parameter."""
+    """A kind of memory hint: `nn@ss`, `nn#ss`, `nn$ss` of x86's memmap=, and `map` of the page-scan module."""
 
     RAM = "ram"
     ACPI = "acpi"
     RESERVED = "reserved"
+    MAP = "map"
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,21 @@ class DumpPolicy:
     compression: Compression
     dmesg: bool
     jobs: int | None
+
+
+@dataclass(frozen=True)
+class ScanPolicy:
+    """Who finds the pages that are left out."""
+
+    engine: EngineChoice
+
+
+@dataclass(frozen=True)
+class MappingPolicy:
+    """How the kernel engine maps old memory."""
+
+    strategy: MappingStrategy
+    page_size: MappingPageSize
 
 
 @dataclass(frozen=True)
@@ -109,6 +151,8 @@ class Policy:
     """A whole policy; `time_budget` in seconds for everything the capture kernel does."""
 
     dump: DumpPolicy
+    scan: ScanPolicy
+    mapping: MappingPolicy
     targets: tuple[LocalTarget, ...]
     on_failure: tuple[Action, ...]
     on_success: Action

@@ -246,7 +246,21 @@ def _hints(place: Place) -> Iterator[Problem]:
             seen.append((*extent, kind.text(), index))
 
 
+def _whole(place: Place) -> Iterator[Problem]:
+    """What one key says must have an effect beside what the others say."""
+    scan, memmap = place.key("scan"), place.key("memmap")
+    engine = scan.key("engine") if scan else None
+    if memmap is None or engine is None or engine.text() != "user":
+        return
+    for hint in memmap.items():
+        kind = hint.key("kind")
+        if kind is not None and kind.text() == "map":
+            wrong = "map has no effect beside scan.engine: user, which leaves kdumpd_scan out"
+            yield kind.problem(wrong, "remove the hint, or write scan.engine: auto")
+
+
 _JUDGES: dict[Path, Judge] = {
+    (): _whole,
     ("time_budget",): _time,
     ("targets",): _targets,
     ("targets", "*", "path"): _directory,

@@ -84,7 +84,7 @@ on_success: restart
         ("level: 31", "1:1: level: unknown key; did you mean dump.level?"),
         ("min-free: 2G", "1:1: min-free: unknown key; did you mean retention.min_free?"),
         ("capture-kernel: {}", "1:1: capture-kernel: unknown key; did you mean capture_kernel?"),
-        ("qqq: 1", "1:1: qqq: unknown key; known here: version, dump, targets"),
+        ("qqq: 1", "1:1: qqq: unknown key; known here: version, dump, scan, mapping, targets"),
         ("? ''\n: 1", '1:3: "": unknown key; known here'),
         ("targets: []", "1:10: targets: an empty list is not allowed here; write a list of targets"),
         ("targets: [/var/crash]", '1:11: targets[0]: the text "/var/crash" is not allowed here; write a mapping with'),
@@ -128,10 +128,27 @@ on_success: restart
             '1:27: capture_kernel.append[0]: "nr_cpus=4" is not for this list; u',
         ),
         ("capture_kernel: {append: [--]}", '1:27: capture_kernel.append[0]: "--" ends the parameters'),
-        ("memmap: [{kind: map, range: x}]", '1:17: memmap[0].kind: the text "map" is not allowed here; write'),
+        ("scan: {engine: module}", '1:16: scan.engine: the text "module" is not allowed here; write one of auto, ker'),
+        ("scan: {strategy: page}", "1:8: scan.strategy: unknown key; did you mean mapping.strategy?"),
+        ("mapping: {strategy: lineal}", '1:21: mapping.strategy: the text "lineal" is not allowed here; write linear'),
+        ("mapping: {page_size: 1g}", '1:22: mapping.page_size: the text "1g" is not allowed here; write 1G'),
+        ("mapping: {page_size: 4096}", "1:22: mapping.page_size: the number 4096 is not allowed here; write one of"),
+        (
+            "memmap: [{kind: map, range: x}]\nscan: {engine: user}",
+            "1:17: memmap[0].kind: map has no effect beside scan.engine: user, which leaves kdumpd_scan out; remove "
+            "the hint, or write scan.engine: auto",
+        ),
+        (
+            "memmap: [{kind: map, start: 0, size: 1M}, {kind: reserved, start: 64K, size: 4K}]",
+            "1:43: memmap[1]: overlaps memmap[0], which is map; keep the ranges of different kinds apart",
+        ),
+        ("memmap: [{kind: mapp, range: x}]", '1:17: memmap[0].kind: the text "mapp" is not allowed here; write map'),
         ("memmap: [{kind: ram}]", "1:10: memmap[0]: the hint does not say which memory; add range, or start and size"),
         ("memmap: [{kind: ram, start: 1M}]", "1:10: memmap[0]: the hint does not say which memory; add size"),
-        ("memmap: [{range: x}]", "1:10: memmap[0]: the key kind is missing; write kind: one of ram, acpi, reserved"),
+        (
+            "memmap: [{range: x}]",
+            "1:10: memmap[0]: the key kind is missing; write kind: one of ram, acpi, reserved, map",
+        ),
         (
             "memmap: [{kind: ram, range: x, size: 1M}]",
             "1:32: memmap[0].size: size stands beside range; write range, or",

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[3]
 SHAPES: dict[tuple[str | int, ...], type] = {
     (): model.Policy,
     ("dump",): model.DumpPolicy,
+    ("scan",): model.ScanPolicy,
+    ("mapping",): model.MappingPolicy,
     ("targets", 0): model.LocalTarget,
     ("capture_kernel",): model.CaptureKernel,
     ("memmap", 0): model.MemmapHint,
@@ -54,6 +56,9 @@ def test_the_schema_s_words_are_those_of_the_model() -> None:
     assert words("on_failure", 0) == sorted(model.Action)
     assert words("on_success") == sorted(set(model.Action) - {model.Action.NEXT_TARGET, model.Action.DMESG_ONLY})
     assert words("capture_kernel", "boot") == sorted(model.Boot)
+    assert words("scan", "engine") == sorted(model.EngineChoice)
+    assert words("mapping", "strategy") == sorted(model.MappingStrategy)
+    assert words("mapping", "page_size") == sorted(model.MappingPageSize)
     assert words("memmap", 0, "kind") == sorted(model.HintKind)
     assert words("dump", "level", 0) == sorted(str(kind.name).lower().replace("_", "-") for kind in model.PageKind)
 
@@ -85,6 +90,8 @@ def test_every_default_is_the_one_that_the_design_names() -> None:
     policy = default()
     assert int(policy.dump.level) == 31
     assert policy.dump.compression.kind == "zstd"
+    assert policy.scan.engine == "auto"
+    assert (policy.mapping.strategy, policy.mapping.page_size) == ("auto", "auto")
     assert policy.targets == (model.LocalTarget("/var/crash"),)
     assert policy.on_failure == ("next-target", "dmesg-only", "reboot")
     assert policy.on_success == "reboot"
