@@ -1,6 +1,6 @@
 """The fates of the page frames in ascending order, gathered in bounded chunks and turned into bitmap 2.
 
-An engine says what becomes of the frames from 0 up, each exactly once; this module lays the holes in memory
+An engine says what becomes of the frames from the first up, each exactly once; this module lays the holes in memory
 and the policy's hands-off ranges over them, counts, packs eight fates to a byte and hands the bits to the sink.
 May import `scan.rules` and `scan.selection`.
 """
@@ -21,7 +21,7 @@ _EVERYWHERE = {fate: _ONES * fate for fate in Fate if fate}
 
 
 class Fates:
-    """Takes the fates of page frames 0 up to `max_pfn` and streams bitmap 2 to `sink`."""
+    """Takes the fates of page frames `start` (a multiple of 8) up to `max_pfn` and streams bitmap 2 to `sink`."""
 
     def __init__(
         self,
@@ -30,16 +30,18 @@ class Fates:
         hands_off: tuple[Interval, ...],
         sink: BitmapSink,
         progress: Progress | None,
+        start: int = 0,
     ) -> None:
-        self.position = 0  # the first frame whose fate is not known yet
+        self.position = start  # the first frame whose fate is not known yet
         self._max_pfn = max_pfn
+        self._first = start
         self._present = present
         self._ends = [interval.end for interval in present]
         self._hands_off = hands_off
         self._sink = sink
         self._progress = progress
         self._chunk = bytearray(CHUNK)
-        self._start = 0  # first frame of the chunk
+        self._start = start  # first frame of the chunk
         self._counts = dict.fromkeys(_EVERYWHERE, 0)
 
     def fill(self, end: int, fate: Fate) -> None:
@@ -72,7 +74,7 @@ class Fates:
         if self.position > self._start:
             self._flush()
         counts = self._counts
-        total = self._max_pfn - counts[Fate.HOLE]
+        total = max(self._max_pfn - self._first, 0) - counts[Fate.HOLE]
         dropped = sum(count for fate, count in counts.items() if fate is not Fate.HOLE)
         return PageCounts(
             total=total,

@@ -14,8 +14,8 @@ from itertools import compress
 from typing import NamedTuple
 
 from kdumpd.policy.model import PageKind
-from kdumpd.scan.rules import CACHE, CACHE_PRIVATE, FREE, MAX_COMPOUND_ORDER, USER, Fate
-from kdumpd.vmcore.layout import HugetlbMark, PageLayout
+from kdumpd.scan.rules import CACHE, CACHE_PRIVATE, FREE, USER, Fate, is_hugetlb
+from kdumpd.vmcore.layout import MAX_BLOCK_ORDER, HugetlbMark, PageLayout
 
 WINDOW = 8192  # page structures: 512 KiB of them stay in the L2 cache while their planes are taken
 MANY = 40  # above one free page in so many it is cheaper to tell the single ones by planes than one by one
@@ -41,8 +41,11 @@ class WindowJudge:
         self.layout = layout
         self.level = int(level)
 
-    def judge(self, first_pfn: int, window: bytes) -> WindowVerdict:
-        """The verdict on the structures in `window` (at most WINDOW), the first of which belongs to `first_pfn`."""
+    def judge(self, first_pfn: int, window: bytes, after: bytes = b"") -> WindowVerdict:
+        """The verdict on the structures in `window` (at most WINDOW), the first of which belongs to `first_pfn`.
+
+        `after` is the structure behind them, if there is one and the last of the window is a head.
+        """
         layout, level = self.layout, self.level
         planes = _Planes(layout, window)
         ones = planes.ones
@@ -50,12 +53,12 @@ class WindowJudge:
 
         free = buddy = 0
         if level & FREE and layout.buddy_type is not None:
-            buddy = planes.of_type(layout.buddy_type, not_tail)
-            if layout.slab_flag is not None and buddy:
-                buddy &= ~planes.flag(layout.slab_flag)
-            free = buddy
+            free = buddy = planes.of_type(layout.buddy_type, not_tail)
             if layout.unaccepted_type is not None:
                 free |= planes.of_type(layout.unaccepted_type, not_tail)
+            if layout.slab_flag is not None and free:
+                free &= ~planes.flag(layout.slab_flag)
+                buddy &= free
         rest = not_tail & ~free
 
         anon = 0
@@ -80,7 +83,7 @@ class WindowJudge:
         user = 0
         if level & USER:
             user = anon & rest
-            user |= self._hugetlb(planes, head & rest & ~user)
+            user |= self._hugetlb(planes, head & rest & ~user, after)
             rest &= ~user
 
         tails = ones ^ not_tail
@@ -94,20 +97,23 @@ class WindowJudge:
         blocks = free | (head & (cache | cache_private | user | hwpoison | offline))
         if buddy.bit_count() > planes.count // MANY:
             blocks &= ~(buddy & planes.zero_word(layout.private))  # order 0: settled already
-        return self._extend(first_pfn, window, bytearray(fates.to_bytes(planes.count, "little")), blocks)
+        return self._extend(first_pfn, window, bytearray(fates.to_bytes(planes.count, "little")), blocks, after)
 
-    def _hugetlb(self, planes: _Planes, heads: int) -> int:
+    def _hugetlb(self, planes: _Planes, heads: int, after: bytes) -> int:
         layout = self.layout
         if not heads or layout.hugetlb is HugetlbMark.UNKNOWN:
             return 0
         if layout.hugetlb is HugetlbMark.PAGE_TYPE:
             return planes.of_type(layout.hugetlb_value, heads)
-        # What the second structure says, moved down to its head's place.
         if layout.hugetlb is HugetlbMark.SECOND_FLAGS:
-            return heads & planes.flag(1 << layout.hugetlb_value) >> 8
-        return heads & planes.equal(layout.second_dtor or 0, layout.hugetlb_value) >> 8
+            marked = planes.flag(1 << layout.hugetlb_value)
+        else:
+            marked = planes.equal(layout.second_dtor or 0, layout.hugetlb_value)
+        # What the second structure says, moved down to its head's place; that of the last head is not in the window.
+        last = 8 * (planes.count - 1)
+        return heads & (marked >> 8 | is_hugetlb(layout, b"", after) << last)
 
-    def _extend(self, first_pfn: int, window: bytes, fates: bytearray, blocks: int) -> WindowVerdict:
+    def _extend(self, first_pfn: int, window: bytes, fates: bytearray, blocks: int, after: bytes) -> WindowVerdict:
         """Give each block's pages the fate of its head; orders are checked before they are trusted."""
         layout = self.layout
         size, count = layout.size, len(fates)
@@ -125,16 +131,21 @@ class WindowJudge:
                 order = words[index * words_a_page + private]
                 if unaccepted is not None and mapcounts[index * words_a_page * 2 + mapcount] == unaccepted:
                     order = layout.free_orders - 1
-                elif order >= layout.free_orders or (first_pfn + index) & ((1 << order) - 1):
+                if order >= layout.free_orders or (first_pfn + index) & ((1 << order) - 1):
                     fates[index] = Fate.KEEP
                     bad_orders += 1
                     continue
             else:
-                second = (index + 1) * size
-                if second_order is None or second >= len(window):
+                if second_order is None:
                     continue
-                order = window[second + second_order]
-                if order > MAX_COMPOUND_ORDER or (first_pfn + index) & ((1 << order) - 1):
+                second = (index + 1) * size
+                if second < len(window):
+                    order = window[second + second_order]
+                elif after:
+                    order = after[second_order]
+                else:
+                    continue
+                if order > MAX_BLOCK_ORDER or (first_pfn + index) & ((1 << order) - 1):
                     continue
             if order:
                 reach, reach_fate = index + (1 << order), Fate(fate)

@@ -15,15 +15,13 @@ import struct
 from typing import NamedTuple
 
 from kdumpd.policy.model import PageKind
-from kdumpd.vmcore.layout import HugetlbMark, PageLayout
+from kdumpd.vmcore.layout import MAX_BLOCK_ORDER, HugetlbMark, PageLayout
 
 # Bits of the dump level as plain integers: enum's own operators cost more than the rules.
 CACHE = int(PageKind.CACHE)
 CACHE_PRIVATE = int(PageKind.CACHE_PRIVATE)
 USER = int(PageKind.USER)
 FREE = int(PageKind.FREE)
-
-MAX_COMPOUND_ORDER = 30  # 4 TiB of 4 KiB pages; the largest compound page of any supported machine is 16 GiB
 
 
 class Fate(enum.IntFlag):
@@ -60,7 +58,7 @@ def compound_order(layout: PageLayout, pfn: int, second: bytes) -> int:
     if layout.second_order is None or len(second) < layout.size:
         return 0
     order = second[layout.second_order]
-    return order if order <= MAX_COMPOUND_ORDER and not pfn & ((1 << order) - 1) else 0
+    return order if order <= MAX_BLOCK_ORDER and not pfn & ((1 << order) - 1) else 0
 
 
 def is_hugetlb(layout: PageLayout, page: bytes, second: bytes) -> bool:
@@ -95,7 +93,10 @@ def judge(layout: PageLayout, level: int, pfn: int, page: bytes, second: bytes) 
                 return Verdict(Fate.KEEP, 0, bad_order=True)
             return Verdict(Fate.FREE, free_order)
         if mapcount == layout.unaccepted_type:
-            return Verdict(Fate.FREE, layout.free_orders - 1)
+            largest = layout.free_orders - 1
+            if pfn & ((1 << largest) - 1):
+                return Verdict(Fate.KEEP, 0, bad_order=True)
+            return Verdict(Fate.FREE, largest)
     anon = bool(page[layout.mapping] & 1) and not slab
     swap_cache = layout.swapbacked | layout.swapcache
     if (flags & layout.lru or flags & swap_cache == swap_cache) and not anon:

@@ -34,8 +34,11 @@ def scan(
     hands_off: tuple[Interval, ...],
     sink: BitmapSink,
     progress: Progress | None = None,
+    start: int = 0,
 ) -> PageCounts:
     """Stream bitmap 2 of `core` at this dump level to `sink`; the counts by kind.
+
+    Only for the page frames from `start` on, a multiple of 1 << MAX_BLOCK_ORDER: no block before it reaches over it.
 
     Raises ScanError if the crashed kernel's page structures cannot be found or understood at all. Where single ones
     cannot be read, their pages are kept and a warning says how many.
@@ -46,7 +49,7 @@ def scan(
     except VmcoreError as error:
         raise ScanError(f"the page structures of the crashed kernel cannot be scanned: {error}") from error
     present = present_pages(core.memory.stored_ranges, core.page_size)
-    fates = Fates(core.max_pfn, present, hands_off, sink, progress)
+    fates = Fates(core.max_pfn, present, hands_off, sink, progress, start)
     walk = _Walk(core.memory, layout, level & layout.tellable, present, fates)
     try:
         for run in runs:
@@ -106,7 +109,7 @@ class _Walk:
                 if block is not None:
                     fates.fill(pfn + (1 << block.order), block.fate)
                     continue
-                self._window(pfn, at, self._window_end(pfn, at, stop))
+                self._window(pfn, at, self._window_end(pfn, at, stop), stop)
             except VmcoreError:
                 skipped = min(stop, (pfn // STRIDE + 1) * STRIDE)
                 self._unreadable += skipped - pfn
@@ -155,7 +158,7 @@ class _Walk:
 
     def _window_end(self, pfn: int, at: int, end: int) -> int:
         """Where a window that starts at `pfn` ends: before a block to jump over, or when it is full."""
-        last = min(end, pfn + WINDOW)
+        last = min(end, pfn // STRIDE * STRIDE + WINDOW)
         stop = (pfn // STRIDE + 1) * STRIDE
         while stop < last:
             try:
@@ -166,9 +169,14 @@ class _Walk:
             stop += STRIDE
         return last
 
-    def _window(self, pfn: int, at: int, end: int) -> None:
-        window = self._memory.view(at, (end - pfn) * self._layout.size)
-        verdict = self._windows.judge(pfn, window)
+    def _window(self, pfn: int, at: int, end: int, stop: int) -> None:
+        """Judge the pages from `pfn` up to `end`; structures follow up to `stop`."""
+        layout = self._layout
+        window = self._memory.view(at, (end - pfn) * layout.size)
+        last = len(window) - layout.size
+        is_head = _U64(window, last + layout.flags)[0] & layout.head
+        after = self._memory.view(at + len(window), layout.size) if is_head and end < stop else b""
+        verdict = self._windows.judge(pfn, window, after)
         self.examined += end - pfn
         self._bad_orders += verdict.bad_orders
         self._fates.put(verdict.fates)

@@ -18,6 +18,10 @@ from kdumpd.errors import VmcoreError
 from kdumpd.policy.model import PageKind
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
+# Orders of blocks of pages above this cannot be: 1 GiB in pages of 4 KiB, 16 GiB in pages of 64 KiB is the largest huge
+# page of x86_64 and aarch64 (arch/arm64/mm/hugetlbpage.c). So no block crosses a multiple of 1 << MAX_BLOCK_ORDER
+# page frames, and a scan can stop and go on there.
+MAX_BLOCK_ORDER = 18
 MAX_PAGE_STRUCT = 256  # bytes; the largest struct page of any configuration is 96 (KASAN, LAST_CPUPID, memcg)
 
 
@@ -91,7 +95,7 @@ def _layout(info: VmcoreInfo) -> PageLayout:
     tellable = PageKind(31)
     buddy = page_type("PAGE_BUDDY_MAPCOUNT_VALUE")
     orders = info.length("zone.free_area") or 0
-    if buddy is None or not 1 <= orders <= 32:
+    if buddy is None or not 1 <= orders <= MAX_BLOCK_ORDER + 1:
         unknown.append("free pages are kept: VMCOREINFO has no usable PAGE_BUDDY_MAPCOUNT_VALUE and zone.free_area")
         buddy = None
     head = info.number("PG_head_mask")

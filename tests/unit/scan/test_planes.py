@@ -10,7 +10,7 @@ import pytest
 from kdumpd.policy.model import PageKind
 from kdumpd.scan.planes import WINDOW, WindowJudge
 from kdumpd.scan.rules import Fate, judge
-from kdumpd.vmcore.layout import PageLayout
+from kdumpd.vmcore.layout import MAX_BLOCK_ORDER, PageLayout
 from tests.unit.scan.layouts import TEXTS, layout
 
 FIRST_PFN = 0x40000
@@ -78,6 +78,18 @@ def test_level_31_agrees_on_small_and_odd_windows(seed: int) -> None:
     assert list(verdict.fates) == walk(known, PageKind(31), window)[0]
 
 
+@pytest.mark.parametrize("kernel", TEXTS)
+@pytest.mark.parametrize("count", [1, 2, 7, 64, 333])
+def test_structure_behind_a_window_is_as_good_as_one_in_it(kernel: str, count: int) -> None:
+    known = layout(kernel)
+    for seed in range(30):
+        window = random_window(known, count + 1, seed)
+        inside, after = window[: -known.size], window[-known.size :]
+        verdict = WindowJudge(known, PageKind(31)).judge(FIRST_PFN, inside, after)
+        fates, _ = walk(known, PageKind(31), window)
+        assert list(verdict.fates) == fates[:count]
+
+
 def page(known: PageLayout, **fields: int) -> bytes:
     made = bytearray(known.size)
     struct.pack_into("<I", made, known.mapcount, fields.get("mapcount", 0xFFFFFFFF))
@@ -103,6 +115,24 @@ def test_free_block_of_an_impossible_order_is_kept_and_counted(order: int, pfn: 
     verdict = WindowJudge(known, PageKind.FREE).judge(pfn, window)
     assert list(verdict.fates) == [Fate.KEEP, Fate.KEEP]
     assert verdict.bad_orders == 1
+
+
+@pytest.mark.parametrize(("pfn", "fate"), [(1024, Fate.FREE), (1024 + 512, Fate.KEEP)])
+def test_unaccepted_block_that_is_not_aligned_is_kept_and_counted(pfn: int, fate: Fate) -> None:
+    known = layout("7.1")
+    window = page(known, mapcount=known.unaccepted_type or 0) + page(known)
+    verdict = WindowJudge(known, PageKind.FREE).judge(pfn, window)
+    assert list(verdict.fates) == [fate, fate]
+    assert verdict.bad_orders == (fate is Fate.KEEP)
+    assert judge(known, PageKind.FREE, pfn, window[: known.size], b"").bad_order == (fate is Fate.KEEP)
+
+
+def test_compound_page_above_the_largest_order_stands_for_itself_alone() -> None:
+    known = layout("6.12")
+    assert MAX_BLOCK_ORDER < 32  # whose bit in the second page is no flag that a rule looks at
+    window = page(known, flags=known.head | known.lru) + page(known, flags=32)
+    verdict = WindowJudge(known, PageKind(31)).judge(0, window)
+    assert list(verdict.fates) == [Fate.CACHE, Fate.KEEP]
 
 
 def test_anonymous_page_with_waiters_is_user_data_where_slab_is_a_page_type() -> None:

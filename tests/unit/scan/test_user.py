@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from kdumpd.errors import ScanError, VmcoreError
 from kdumpd.policy.model import PageKind
 from kdumpd.scan import unfiltered, user
-from kdumpd.scan.selection import Interval, PageCounts
+from kdumpd.scan.selection import Interval, PageCounts, present_pages
 from kdumpd.vmcore.vmcore import Vmcore
 from tests.builders.vmcore import _SECTIONS, MIB, SECTION_PAGES, VMEMMAP, VmcoreBuilder
 
@@ -54,6 +55,34 @@ def test_free_block_that_crosses_a_section_is_dropped_whole(tmp_path: Path) -> N
     bits, counts = scanned(builder, tmp_path)
     assert counts.free == counts.total
     assert bits.none_kept(0, 2 * SECTION_PAGES)
+
+
+@pytest.mark.parametrize("start", [0, 1 << 18, 2 << 18])
+def test_scan_from_the_middle_gives_the_rest_of_the_whole(start: int, tmp_path: Path) -> None:
+    builder = VmcoreBuilder(((0x1000, 0x9F000), (MIB, 1100 * MIB), (1200 * MIB, 1400 * MIB)))
+    draw = random.Random(7)
+    for _ in range(300):
+        builder.page(draw.randrange(0, 1400 * 256) & -1024, _mapcount=-129, private=draw.randrange(11))
+        builder.page(draw.randrange(0, 1400 * 256), flags=LRU)
+    whole, rest = Bits(), Bits()
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        total = user.scan(core, ALL, (Interval(100, 0x41000),), whole)
+        counts = user.scan(core, ALL, (Interval(100, 0x41000),), rest, start=start)
+        present = present_pages(core.memory.stored_ranges, core.page_size)
+    assert rest.content == whole.content[start // 8 :]
+    assert counts.total == sum(max(0, end - max(first, start)) for first, end in present)
+    assert counts.kept == int.from_bytes(rest.content, "little").bit_count()
+    assert sum(counts[1:9]) == counts.total <= total.total
+
+
+def test_head_at_the_end_of_a_window_is_judged_with_its_tail(tmp_path: Path) -> None:
+    # Memory that starts on an odd page frame: windows of a fixed length would end between a head and its tail.
+    builder = VmcoreBuilder(((0x1000, 256 * MIB),))
+    for pfn in range(2, 0x8000, 2):
+        builder.page(pfn, flags=1 << 16 | LRU, compound_order=0)
+        builder.page(pfn + 1, compound_order=1, compound_head=0xFFFFEA0000000001)
+    _, counts = scanned(builder, tmp_path)
+    assert counts.cache == 0x8000 - 2
 
 
 def test_small_free_blocks_are_dropped_one_by_one(tmp_path: Path) -> None:
