@@ -40,6 +40,10 @@ class DumpError(KdumpdError):
     """A dump cannot be written, or a dump file is damaged."""
 
 
+class WorkerError(DumpError):
+    """A process that wrote pages of a dump was killed."""
+
+
 class TargetError(KdumpdError):
     """A target cannot be reached or cannot hold the dump; the next target may."""
 

@@ -1,7 +1,8 @@
 """The pages of a dump: taken by the thousand, compressed, and put into the file with their descriptors.
 
-One `PageWriter` is what a worker runs. Two tokens are all that workers share: the place in bitmap 2 (with the
-descriptor that belongs to it), and the end of the file. Called by `dumpfile.writer`. May import `vmcore`.
+One `PageWriter` is what a worker runs; a `PageSource` is where it reads. Two tokens are all that workers share: the
+place in bitmap 2 (with the descriptor that belongs to it), and the end of the file. Called by `dumpfile.writer`. May
+import `vmcore`.
 """
 
 from __future__ import annotations
@@ -11,39 +12,86 @@ import struct
 import zlib
 from collections.abc import Callable
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kdumpd.dumpfile import bitmap, sparse
 from kdumpd.dumpfile.bitmap import Run
 from kdumpd.dumpfile.compress import FLAG, Compress, Piece, compressor, keep_freed_memory
 from kdumpd.dumpfile.format import DESCRIPTOR, RAW_CHECKED, Layout, pack_descriptors
 from kdumpd.dumpfile.tokens import Token
-from kdumpd.errors import VmcoreError
+from kdumpd.errors import ScanError, VmcoreError
 from kdumpd.policy.model import Compression
 from kdumpd.vmcore.memory import Memory
 
 CHUNK_BYTES = 1 << 20  # of memory that a worker takes at once: 256 pages of 4 KiB
 CHUNK_PAGES = 256
+LONGEST_TROUBLE = 500  # letters
 DROP_EVERY, DROP_BEHIND = 4 << 20, 64 << 20  # bytes: how often the page cache is dropped, and how far back
 
 
-class ChunkDone(NamedTuple):
-    """What became of a chunk: pages in all, of zeros, stored raw; bytes of file they took."""
+CHUNK_DONE = struct.Struct("=QQQQ")
 
-    pages: int
-    zero: int
-    raw: int
-    size: int
+
+class ChunkDone(NamedTuple):
+    """What became of a chunk: pages in all, of zeros, stored raw; bytes of file they took.
+
+    `trouble` is why this worker reads from the vmcore itself from here on, "" as long as there is no reason.
+    """
+
+    pages: int = 0
+    zero: int = 0
+    raw: int = 0
+    size: int = 0
+    trouble: str = ""
 
     def pack(self) -> bytes:
-        return CHUNK_DONE.pack(*self)
+        return CHUNK_DONE.pack(*self[:4]) + self.trouble.encode("utf-8", "replace")
 
     @classmethod
     def unpack(cls, message: bytes) -> ChunkDone:
-        return cls(*CHUNK_DONE.unpack(message))
+        pages, zero, raw, size = CHUNK_DONE.unpack_from(message)
+        return cls(pages, zero, raw, size, message[CHUNK_DONE.size :].decode("utf-8", "replace"))
+
+    def plus(self, more: ChunkDone) -> ChunkDone:
+        """Both together; of two troubles the first."""
+        pages, zero, raw, size = (one + another for one, another in zip(self[:4], more[:4], strict=True))
+        return ChunkDone(pages, zero, raw, size, self.trouble or more.trouble)
 
 
-CHUNK_DONE = struct.Struct("=IIIQ")
+class PageSource(Protocol):
+    """Where the contents of pages come from. Used by forked workers, each with the memory of its own that it was."""
+
+    def pages(self, runs: list[Run]) -> list[memoryview]:
+        """The pages of these runs in their order, a view of no bytes for one of zeros; good until the next call.
+
+        VmcoreError where memory cannot be read, ScanError where this source cannot go on and another might.
+        """
+
+
+class VmcorePages:
+    """Pages as the vmcore has them."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._zero = bytes(memory.page_size)
+
+    def pages(self, runs: list[Run]) -> list[memoryview]:
+        """As PageSource; a run is read at once."""
+        pages: list[memoryview] = []
+        view, block, zero, nothing = self._memory.view, self._memory.page_size, self._zero, memoryview(b"")
+        for first, count in runs:
+            size = count * block
+            try:
+                content = view(first * block, size)
+            except VmcoreError:  # a PT_LOAD that begins or ends inside a page
+                read_page = self._memory.read_page
+                content = b"".join([read_page(pfn) for pfn in range(first, first + count)])
+            window, is_zero = memoryview(content), content.startswith
+            pages += [
+                nothing if is_zero(zero, position) else window[position : position + block]
+                for position in range(0, size, block)
+            ]
+        return pages
 
 
 class PagePlan(NamedTuple):
@@ -62,8 +110,13 @@ class PagePlan(NamedTuple):
 class PageWriter:
     """Writes chunks of pages until bitmap 2 ends."""
 
-    def __init__(self, memory: Memory, plan: PagePlan, place: Token, space: Token) -> None:
-        self._memory = memory
+    def __init__(
+        self, memory: Memory, plan: PagePlan, place: Token, space: Token, source: PageSource | None = None
+    ) -> None:
+        """`source` None is the vmcore, which also takes over from a source that fails."""
+        self._vmcore = VmcorePages(memory)
+        self._source = source or self._vmcore
+        self._trouble = ""
         self._plan = plan
         self._place = place
         self._space = space
@@ -101,7 +154,7 @@ class PageWriter:
             descriptors = pack_descriptors(offsets, sizes, checks, flag, block)
             write_all(fd, descriptors, layout.descriptors + index * DESCRIPTOR.size)
             behind.wrote(offset, len(data))
-            report(ChunkDone(count, zeros, sizes.count(block) - zeros, len(data)).pack())
+            report(ChunkDone(count, zeros, sizes.count(block) - zeros, len(data), self._trouble).pack())
 
     def _check(self, piece: Piece) -> int:
         """The `page_flags` of a page: a checksum where it is raw, since a compressed one has its own inside."""
@@ -140,21 +193,10 @@ class PageWriter:
 
     def _pieces(self, runs: list[Run], compress: Compress) -> list[Piece]:
         """Each page compressed, or as it is where that is not smaller; nothing for a page of zeros that is shared."""
-        pages: list[memoryview] = []
-        view, block, zero = self._memory.view, self._plan.layout.block_size, self._zero
-        nothing = memoryview(b"") if self._plan.zero_page else memoryview(zero)
-        for first, count in runs:
-            size = count * block
-            try:
-                content = view(first * block, size)
-            except VmcoreError:  # a PT_LOAD that begins or ends inside a page
-                read_page = self._memory.read_page
-                content = b"".join([read_page(pfn) for pfn in range(first, first + count)])
-            window, is_zero = memoryview(content), content.startswith
-            pages += [
-                nothing if is_zero(zero, position) else window[position : position + block]
-                for position in range(0, size, block)
-            ]
+        pages, block = self._pages(runs), self._plan.layout.block_size
+        if not self._plan.zero_page:
+            zero = memoryview(self._zero)
+            pages = [page or zero for page in pages]
         full = [page for page in pages if page]
         pieces: list[Piece] = [
             piece if len(piece) < block else page for page, piece in zip(full, compress(full), strict=True)
@@ -163,6 +205,15 @@ class PageWriter:
             return pieces
         following = iter(pieces)
         return [next(following) if page else page for page in pages]
+
+    def _pages(self, runs: list[Run]) -> list[memoryview]:
+        """What the source has; from its first failure on what the vmcore has."""
+        try:
+            return self._source.pages(runs)
+        except ScanError as error:
+            self._source = self._vmcore
+            self._trouble = str(error)[:LONGEST_TROUBLE]
+            return self._source.pages(runs)
 
 
 def write_all(fd: int, data: bytes, offset: int) -> None:

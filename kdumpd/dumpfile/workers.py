@@ -14,7 +14,7 @@ import struct
 import sys
 from collections.abc import Callable
 
-from kdumpd.errors import DumpError, KdumpdError
+from kdumpd.errors import DumpError, KdumpdError, WorkerError
 
 FRAME = struct.Struct("=cH")  # kind of message, its size
 MESSAGE, DONE, FAILED, ERRNO = b"M", b"D", b"F", b"E"
@@ -56,8 +56,8 @@ def usable_processors() -> int:
 def run(jobs: int, work: Callable[[Report], None], receive: Report) -> None:
     """Call `work` in `jobs` processes until all have returned; every message they report is passed to `receive`.
 
-    Raises the first worker's OSError, or a DumpError with its other error or with what killed it; whatever happens, no
-    worker is left.
+    Raises the first worker's OSError, a DumpError with its other error, or a WorkerError with what killed it; whatever
+    happens, no worker is left.
     """
     workers: dict[int, Worker] = {}
     try:
@@ -77,8 +77,9 @@ def _start(work: Callable[[Report], None], others: tuple[int, ...]) -> Worker:
         os.close(write)
         return Worker(pid, read)
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+                signal.signal(number, signal.SIG_DFL)
         for pipe in (read, *others):
             os.close(pipe)
         work(lambda message: _send(write, MESSAGE, message))
@@ -111,7 +112,7 @@ def _listen(open_workers: dict[int, Worker], receive: Report) -> None:
             if not data:
                 worker = open_workers.pop(pipe)
                 if pipe not in done:
-                    raise DumpError(f"a worker {_cause_of_death(worker.wait())}")
+                    raise WorkerError(f"a worker {_cause_of_death(worker.wait())}")
                 continue
             buffer = received[pipe] + data
             while len(buffer) >= FRAME.size:

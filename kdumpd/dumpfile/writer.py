@@ -18,9 +18,9 @@ from typing import NamedTuple
 from kdumpd.dumpfile import bitmap, sparse, summary, workers
 from kdumpd.dumpfile.compress import FLAG
 from kdumpd.dumpfile.format import DESCRIPTOR, Flags, Header, Layout, SubHeader
-from kdumpd.dumpfile.pages import ChunkDone, PagePlan, PageWriter, write_all
+from kdumpd.dumpfile.pages import ChunkDone, PagePlan, PageSource, PageWriter, write_all
 from kdumpd.dumpfile.tokens import LocalToken, PipeToken
-from kdumpd.errors import DumpError, ScanError, VmcoreError
+from kdumpd.errors import DumpError, ScanError, VmcoreError, WorkerError
 from kdumpd.policy.model import Compression, PageKind
 from kdumpd.scan.selection import BitmapSink, PageCounts
 from kdumpd.vmcore.architecture import MACHINE_NAMES
@@ -49,7 +49,8 @@ class Progress(NamedTuple):
 class DumpReport(NamedTuple):
     """What was written: sizes in bytes, times in seconds. `zero` and `raw` pages are among the `pages`.
 
-    `smallest` is the size that the file could not have gone below: everything but the pages' contents.
+    `smallest` is the size that the file could not have gone below: everything but the pages' contents. `trouble` is why
+    not all pages came from the source that was given, "" where they did.
     """
 
     counts: PageCounts
@@ -62,6 +63,7 @@ class DumpReport(NamedTuple):
     select_seconds: float
     write_seconds: float
     sync_seconds: float
+    trouble: str = ""
 
 
 def automatic_jobs() -> int:
@@ -75,9 +77,11 @@ def write_dump(
     options: WriteOptions,
     select: Callable[[BitmapSink], PageCounts],
     progress: Callable[[Progress], None] | None,
+    source: Callable[[], PageSource | None] = lambda: None,
 ) -> DumpReport:
     """Make `output` a complete, synced dump of the pages that `select` puts into bitmap 2.
 
+    `source`, asked after that, is where the pages are read; None is the vmcore.
     Raises DumpError where the file cannot be written or memory cannot be read: the file then stays, flagged incomplete.
     Raises what `select` raises.
     """
@@ -88,12 +92,13 @@ def write_dump(
     try:
         writing = _Writing(core, fd, options, progress)
         try:
-            return writing.run(select)
+            return writing.run(select, source)
         except OSError as error:
             what = f"{error.strerror or error}; {_advice(error)}"
             raise DumpError(f"{output}: cannot be written: {what}; {writing.state()}") from error
         except (VmcoreError, DumpError) as error:
-            raise DumpError(f"{output}: left incomplete: {error}; {writing.state()}") from error
+            kind = WorkerError if isinstance(error, WorkerError) else DumpError
+            raise kind(f"{output}: left incomplete: {error}; {writing.state()}") from error
     finally:
         os.close(fd)
 
@@ -140,7 +145,7 @@ class _Writing:
         self._uname = _uname(core)
         self._frames = core.max_pfn
         self._layout = Layout.plan(self._block, len(self._notes), self._frames)
-        self._total = ChunkDone(0, 0, 0, 0)
+        self._total = ChunkDone()
         self._wanted = self._smallest = 0  # pages, bytes; known when bitmap 2 is
 
     def state(self) -> str:
@@ -150,7 +155,7 @@ class _Writing:
         need = f"it takes {self._smallest:,} bytes without them"
         return f"{self._total.pages:,} of {self._wanted:,} pages are in it, {need}"
 
-    def run(self, select: Callable[[BitmapSink], PageCounts]) -> DumpReport:
+    def run(self, select: Callable[[BitmapSink], PageCounts], source: Callable[[], PageSource | None]) -> DumpReport:
         start = time.monotonic()
         self._write_headers(Flags.INCOMPLETE)
         self._write_bitmap_1()
@@ -167,7 +172,7 @@ class _Writing:
         if zero_page:
             write_all(self._fd, bytes(self._block), zero_page)
         plan = PagePlan(self._fd, self._layout, self._frames, self._options.compression, zero_page)
-        self._write_pages(plan, smallest, sink.pages)
+        self._write_pages(plan, smallest, sink.pages, source())
         if self._total.pages != sink.pages:
             raise DumpError(f"{self._total.pages} pages were written where bitmap 2 has {sink.pages}")
         written = time.monotonic()
@@ -183,6 +188,7 @@ class _Writing:
             selected - start,
             written - selected,
             time.monotonic() - written,
+            self._total.trouble,
         )
 
     def _write_headers(self, status: Flags) -> None:
@@ -255,18 +261,19 @@ class _Writing:
                 raise
             os.ftruncate(self._fd, size)
 
-    def _write_pages(self, plan: PagePlan, data: int, total: int) -> None:
+    def _write_pages(self, plan: PagePlan, data: int, total: int, source: PageSource | None) -> None:
+        memory = self._core.memory
+
         def receive(message: bytes) -> None:
-            done = ChunkDone.unpack(message)
-            self._total = ChunkDone(*(before + more for before, more in zip(self._total, done, strict=True)))
+            self._total = self._total.plus(ChunkDone.unpack(message))
             if self._progress is not None:
                 self._progress(Progress(self._total.pages, total, data + self._total.size))
 
         if self._options.jobs == 1:
-            PageWriter(self._core.memory, plan, LocalToken(0), LocalToken(data)).work(receive)
+            PageWriter(memory, plan, LocalToken(0), LocalToken(data), source).work(receive)
             return
         with contextlib.closing(PipeToken(0)) as place, contextlib.closing(PipeToken(data)) as space:
-            page_writer = PageWriter(self._core.memory, plan, place, space)
+            page_writer = PageWriter(memory, plan, place, space, source)
             workers.run(self._options.jobs, page_writer.work, receive)
 
     def _complete(self, counts: PageCounts, table_end: int) -> None:
