@@ -11,8 +11,6 @@ import os
 import zlib
 from collections.abc import Iterator
 from stat import S_ISREG
-from types import TracebackType
-from typing import Self
 
 import zstandard
 
@@ -35,6 +33,7 @@ from kdumpd.dumpfile.format import (
 )
 from kdumpd.errors import DumpError, VmcoreError
 from kdumpd.vmcore.elf import AARCH64, X86_64
+from kdumpd.vmcore.opened import OpenedFile
 from kdumpd.vmcore.paging import PageTables, page_tables
 from kdumpd.vmcore.printk import messages
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
@@ -44,42 +43,19 @@ PHYSICAL_BITS = 52  # of the widest processor; a dump that claims more page fram
 CHUNK = 1024  # descriptors read at once
 
 
-class Dump:
-    """An open dump; a context manager. Its headers and bitmaps lie inside the file; nothing more has been checked."""
+class Dump(OpenedFile):
+    """An open dump, DumpError when it is none. Its headers and bitmaps lie inside the file; nothing more is checked."""
 
-    def __init__(self, fd: int, name: str) -> None:
-        """Take over `fd`: it is closed by `close`, or at once when this raises."""
-        self.name = name
-        self._fd = fd
+    def _begin(self) -> None:
         self._sums = [0]  # of bits in bitmap 2 before each window, as far as they were needed
         self._window: tuple[int, bytes] = (-1, b"")
         self._tables: PageTables | None = None
         self._zstd = zstandard.ZstdDecompressor()
-        try:
-            status = os.fstat(fd)
-            if not S_ISREG(status.st_mode):
-                raise self._damaged("no file that could be read anywhere; give a dump in a file")
-            self.size = status.st_size
-            self._read_headers()
-        except BaseException:
-            os.close(fd)
-            raise
-
-    @classmethod
-    def open(cls, path: str) -> Self:
-        """Open the dump at `path`. DumpError when it is none, OSError when the file cannot be opened."""
-        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), path)  # a FIFO would wait for a writer
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        status = os.fstat(self._fd)
+        if not S_ISREG(status.st_mode):
+            raise self._damaged("no file that could be read anywhere; give a dump in a file")
+        self.size = status.st_size
+        self._read_headers()
 
     def _read_headers(self) -> None:
         try:

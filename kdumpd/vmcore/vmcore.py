@@ -5,11 +5,9 @@ Called by the scan, the dump's writer, the capture runner and the cli.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from struct import Struct
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.architecture import physical_bits
@@ -18,6 +16,7 @@ from kdumpd.vmcore.kallsyms import address_of
 from kdumpd.vmcore.mem_map import Gaps, MemMapRun, mem_map
 from kdumpd.vmcore.memory import Memory
 from kdumpd.vmcore.note_search import notes_in_memory
+from kdumpd.vmcore.opened import OpenedFile
 from kdumpd.vmcore.paging import page_tables
 from kdumpd.vmcore.printk import messages
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
@@ -42,41 +41,21 @@ class Uname(NamedTuple):
     domainname: bytes
 
 
-class Vmcore:
-    """A vmcore open for reading; a context manager."""
+class Vmcore(OpenedFile):
+    """A vmcore open for reading, VmcoreError when it is none."""
 
-    def __init__(self, fd: int, name: str) -> None:
-        """Take over `fd`: it is closed by `close`, or at once when this raises."""
-        self.name = name
-        self._fd = fd
+    def _begin(self) -> None:
         self._gaps = Gaps()
-        try:
-            elf = parse(fd, name)
-            if elf.vmcoreinfo[1]:
-                self._believe(elf)
-            else:
-                self._search_note(elf)
-        except BaseException:
-            os.close(fd)
-            raise
-
-    @classmethod
-    def open(cls, path: str) -> Self:
-        """Open the vmcore at `path`. VmcoreError when it is none, OSError when the file cannot be opened."""
-        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), path)  # a FIFO would wait for a writer
+        elf = parse(self._fd, self.name)
+        if elf.vmcoreinfo[1]:
+            self._believe(elf)
+        else:
+            self._search_note(elf)
 
     def close(self) -> None:
         """Give up the mapping and the file."""
         self.memory.close()
-        os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().close()
 
     def _believe(self, elf: ElfCore) -> None:
         """Take the VMCOREINFO in the notes of `elf` for true."""
