@@ -1,51 +1,24 @@
-"""A dump that was touched anywhere is not called good, and whatever is wrong is one line."""
+"""A dump whose pages or descriptors were touched anywhere is not called good, and whatever is wrong is one line."""
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zstandard
 
 from kdumpd.cli.main import main
-from kdumpd.dumpfile.format import DESCRIPTOR, HEADER, SUB_HEADER, Flags, Header, SubHeader
+from kdumpd.dumpfile.format import DESCRIPTOR, HEADER, Flags
 from kdumpd.dumpfile.reader import Dump
-from kdumpd.dumpfile.verify import MOST_PROBLEMS, Verification, verify
+from kdumpd.dumpfile.verify import MOST_PROBLEMS, verify
 from kdumpd.errors import DumpError
 from kdumpd.policy.model import CompressionKind
 from kdumpd.vmcore.vmcore import Vmcore
 from tests.unit.dumpfile import crash
-
-Change = Callable[[bytearray], None]
-
-
-@pytest.fixture
-def changed(dump_path: Path, tmp_path: Path) -> Callable[[Change], Verification]:
-    """Verifies a copy of the good dump in which something was changed."""
-
-    def verification(change: Change) -> Verification:
-        content = bytearray(dump_path.read_bytes())
-        change(content)
-        (tmp_path / "changed").write_bytes(content)
-        with Dump.open(str(tmp_path / "changed")) as dump:
-            return verify(dump)
-
-    return verification
-
-
-def place_of(dump_path: Path, pfn: int) -> tuple[int, int]:
-    """Offset of a page's descriptor and of its contents."""
-    with Dump.open(str(dump_path)) as dump:
-        for index, (frame, descriptor) in enumerate(dump.pages()):
-            if frame == pfn:
-                return dump.layout.descriptors + index * DESCRIPTOR.size, descriptor.offset
-    raise AssertionError(f"{pfn:#x} is not in the dump")
+from tests.unit.dumpfile.changes import Changed, forget_checks, place_of, with_header
 
 
 def test_a_good_dump_is_called_good_and_its_pages_are_told_apart(dump_path: Path) -> None:
@@ -60,7 +33,7 @@ def test_a_good_dump_is_called_good_and_its_pages_are_told_apart(dump_path: Path
 
 
 def test_one_flipped_bit_in_a_compressed_page_is_found_by_the_frames_checksum(
-    dump_path: Path, changed: Callable[[Change], Verification]
+    dump_path: Path, changed: Changed
 ) -> None:
     _, contents = place_of(dump_path, crash.TEXT_PAGES[7])
 
@@ -73,7 +46,7 @@ def test_one_flipped_bit_in_a_compressed_page_is_found_by_the_frames_checksum(
 
 
 def test_one_flipped_bit_in_a_raw_page_is_found_by_the_checksum_in_its_descriptor(
-    dump_path: Path, changed: Callable[[Change], Verification]
+    dump_path: Path, changed: Changed
 ) -> None:
     _, contents = place_of(dump_path, crash.RANDOM_PAGES[3])
 
@@ -85,9 +58,7 @@ def test_one_flipped_bit_in_a_raw_page_is_found_by_the_checksum_in_its_descripto
     assert "a raw page is not what was written" in result.problems[0]
 
 
-def test_a_changed_page_of_zeros_spoils_every_page_that_shares_it(
-    dump_path: Path, changed: Callable[[Change], Verification]
-) -> None:
+def test_a_changed_page_of_zeros_spoils_every_page_that_shares_it(dump_path: Path, changed: Changed) -> None:
     _, contents = place_of(dump_path, crash.ZERO_PAGE)
 
     def flip(content: bytearray) -> None:
@@ -115,49 +86,6 @@ def test_a_byte_changed_anywhere_in_the_file_is_found(vmcore_path: str, tmp_path
                 assert verify(dump).verdict != "good", f"byte {place}"
         except DumpError:
             continue
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (b"KDUMPD\0", b"KDUMPE\0"),  # the note's owner
-        (b"KDUMPD\0", b"\0\0\0\0\0\0\0"),
-        (b"\x44\x4b\0\0KDUMPD", b"\x45\x4b\0\0KDUMPD"),  # its type
-        (b"\0\x04\0\0\x44\x4b\0\0KDUMPD", b"\0\x05\0\0\x44\x4b\0\0KDUMPD"),  # its size
-        (b'{"checksum"', b"\0" * 11),
-    ],
-)
-def test_a_note_of_ours_that_was_changed_is_not_taken_for_none(
-    changed: Callable[[Change], Verification], before: bytes, after: bytes
-) -> None:
-    def replace(content: bytearray) -> None:
-        assert content.count(before) == 1
-        content[:] = content.replace(before, after)
-
-    result = changed(replace)
-    assert (result.verdict, result.checksum) == ("damaged", "bad")
-
-
-def test_a_complete_dump_whose_note_is_empty_is_damaged(
-    dump_path: Path, changed: Callable[[Change], Verification]
-) -> None:
-    def empty(content: bytearray) -> None:
-        start = content.index(b'{"checksum"')
-        content[start : start + 1024] = bytes(1024)
-
-    result = changed(empty)
-    assert result.verdict == "damaged"
-    assert "the KDUMPD note is empty" in result.problems[0]
-
-
-def forget_checks(content: bytearray) -> None:
-    """Make it a dump as makedumpfile writes them: no note, no checksums of raw pages."""
-    with_sub_header(content, notes_size=content.index(b"KDUMPD\0") - 12 - 4096 - 104)
-    for place in range(content.index(b"KDUMPD\0") + 1200, len(content) - 24):
-        if content[place + 20 : place + 24] == b"\x01\0\0\0" and content[place + 8 : place + 16] == b"\0\x10" + bytes(
-            6
-        ):
-            content[place + 16 : place + 24] = bytes(8)
 
 
 def test_raw_pages_that_nothing_tells_damage_of_are_counted(
@@ -198,34 +126,6 @@ def test_pages_that_python_cannot_decompress_are_said_once_and_are_not_damage(
     assert "cannot be checked: 20 pages are compressed by LZO or snappy" in capsys.readouterr().err
 
 
-def with_another_frame(content: bytearray) -> None:
-    with_header(content, max_mapnr=0x1C02)
-    with_sub_header(content, max_mapnr_64=0x1C02)
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (lambda content: with_sub_header(content, phys_base=4096), "phys_base 0x1000, VMCOREINFO 0x0"),
-        (with_another_frame, "memory ends at page frame 0x1c01 in bitmap 1, at 0x1c02"),
-        (lambda content: with_sub_header(content, max_mapnr_64=0x1C02), "page frames, the sub-header 7170"),
-        (lambda content: content.__setitem__(slice(12 + 260, 12 + 266), b"x86_65"), "neither x86_64 nor aarch64"),
-        (lambda content: content.__setitem__(slice(12 + 260, 12 + 267), b"aarch64"), "VMCOREINFO is not of aarch64"),
-        (lambda content: content.__setitem__(12 + 130, ord("5")), "the header is of kernel b'5."),
-    ],
-)
-def test_headers_are_compared_with_what_the_kernel_wrote_in_dumps_by_others_too(
-    changed: Callable[[Change], Verification], change: Change, problem: str
-) -> None:
-    def both(content: bytearray) -> None:
-        with_sub_header(content, notes_size=content.index(b"KDUMPD\0") - 12 - 4096 - 104)
-        change(content)
-
-    result = changed(both)
-    assert (result.verdict, result.checksum) == ("damaged", "none")
-    assert any(problem in line for line in result.problems), result.problems
-
-
 def test_pages_in_no_order_are_read_no_more_than_they_are_large(dump_path: Path, tmp_path: Path) -> None:
     class Counted(Dump):
         taken = 0
@@ -254,15 +154,8 @@ def test_pages_in_no_order_are_read_no_more_than_they_are_large(dump_path: Path,
         assert scattered.taken < 32 << 20  # 1 MiB a page would be a gibibyte
 
 
-def test_a_fifo_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    for path in (str(tmp_path / "fifo"), "/dev/zero", str(tmp_path)):
-        with pytest.raises(DumpError, match="give a dump in a file"):
-            Dump.open(path)
-
-
 def test_descriptors_that_were_swapped_are_found_by_the_checksum_of_their_table(
-    dump_path: Path, changed: Callable[[Change], Verification]
+    dump_path: Path, changed: Changed
 ) -> None:
     first, _ = place_of(dump_path, crash.TEXT_PAGES[7])
 
@@ -290,7 +183,7 @@ def test_descriptors_that_were_swapped_are_found_by_the_checksum_of_their_table(
 )
 def test_a_descriptor_that_cannot_be_true_is_a_problem_of_its_page(
     dump_path: Path,
-    changed: Callable[[Change], Verification],
+    changed: Changed,
     fields: tuple[int, int, int, int],
     problem: str,
 ) -> None:
@@ -303,7 +196,7 @@ def test_a_descriptor_that_cannot_be_true_is_a_problem_of_its_page(
 @pytest.mark.parametrize(("kind", "flag"), [("zstd", Flags.ZSTD), ("zlib", Flags.ZLIB)])
 @pytest.mark.parametrize("size", [0, 4095, 4097, 1 << 26])
 def test_a_page_that_decompresses_to_anything_but_a_block_is_damaged(
-    dump_path: Path, changed: Callable[[Change], Verification], kind: str, flag: Flags, size: int
+    dump_path: Path, changed: Changed, kind: str, flag: Flags, size: int
 ) -> None:
     bomb = zlib.compress(bytes(size), 9) if kind == "zlib" else zstandard.ZstdCompressor().compress(bytes(size))
     bomb = bomb[:4096]
@@ -316,9 +209,7 @@ def test_a_page_that_decompresses_to_anything_but_a_block_is_damaged(
     assert changed(plant).damaged == 1
 
 
-def test_a_zstd_frame_that_claims_a_terabyte_allocates_nothing(
-    dump_path: Path, changed: Callable[[Change], Verification]
-) -> None:
+def test_a_zstd_frame_that_claims_a_terabyte_allocates_nothing(dump_path: Path, changed: Changed) -> None:
     bomb = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 40) + b"\x01\x00\x00"
     place, _ = place_of(dump_path, crash.TEXT_PAGES[7])
 
@@ -330,9 +221,7 @@ def test_a_zstd_frame_that_claims_a_terabyte_allocates_nothing(
     assert any("a zstd frame that does not hold a block" in line for line in result.problems)
 
 
-def test_a_page_that_was_never_written_belongs_into_no_complete_dump(
-    dump_path: Path, changed: Callable[[Change], Verification]
-) -> None:
+def test_a_page_that_was_never_written_belongs_into_no_complete_dump(dump_path: Path, changed: Changed) -> None:
     place, _ = place_of(dump_path, crash.TEXT_PAGES[7])
 
     def erase(content: bytearray) -> None:
@@ -343,7 +232,7 @@ def test_a_page_that_was_never_written_belongs_into_no_complete_dump(
     assert any("1 pages were never written" in line for line in result.problems)
 
 
-def test_many_problems_are_counted_but_not_all_told(dump_path: Path, changed: Callable[[Change], Verification]) -> None:
+def test_many_problems_are_counted_but_not_all_told(dump_path: Path, changed: Changed) -> None:
     place, _ = place_of(dump_path, crash.TEXT_PAGES[0])
 
     def spoil(content: bytearray) -> None:
@@ -353,85 +242,3 @@ def test_many_problems_are_counted_but_not_all_told(dump_path: Path, changed: Ca
     result = changed(spoil)
     assert result.problem_count == 101  # and the checksum
     assert len(result.problems) == MOST_PROBLEMS
-
-
-def with_header(content: bytearray, **fields: Any) -> None:
-    content[: HEADER.size] = Header.unpack(bytes(content))._replace(**fields).pack()
-
-
-def with_sub_header(content: bytearray, **fields: int) -> None:
-    content[4096 : 4096 + SUB_HEADER.size] = SubHeader.unpack(bytes(content[4096:]))._replace(**fields).pack()
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (lambda content: with_header(content, cpus=0), "0 processors"),
-        (lambda content: with_sub_header(content, vmcoreinfo_offset=5000), "not the one in the notes"),
-        (lambda content: with_sub_header(content, vmcoreinfo_size=1), "not the one in the notes"),
-    ],
-)
-def test_what_only_crash_would_stumble_over_is_told(
-    changed: Callable[[Change], Verification], change: Change, problem: str
-) -> None:
-    result = changed(change)
-    assert result.verdict == "damaged"
-    assert problem in result.problems[0]
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (lambda content: content.clear(), "no dump: 0 bytes"),
-        (lambda content: content.__setitem__(slice(0, 4096), bytes(4096)), "no dump in KDUMP format"),
-        (lambda content: content.__setitem__(slice(0, 13), b"makedumpfile\0"), "makedumpfile -R"),
-        (lambda content: content.__setitem__(slice(0, 4), b"\x7fELF"), "an ELF vmcore; make a dump of it"),
-        (lambda content: with_sub_header(content, split=1), "a part of a split dump; join the parts with makedumpfile"),
-        (lambda content: with_header(content, block_size=0), "block size of 0 bytes"),
-        (lambda content: with_header(content, block_size=-4096), "block size of -4096 bytes"),
-        (lambda content: with_header(content, block_size=5000), "block size of 5000 bytes"),
-        (lambda content: with_header(content, block_size=1 << 30), "block size of 1073741824 bytes"),
-        (lambda content: with_header(content, sub_header_blocks=-7), "-7 blocks of sub-header"),
-        (lambda content: with_header(content, sub_header_blocks=1 << 30), "it is cut"),
-        (lambda content: with_header(content, bitmap_blocks=0), "0 of bitmaps"),
-        (lambda content: with_header(content, bitmap_blocks=0xFFFFFFFF), "it is cut"),
-        (lambda content: with_sub_header(content, max_mapnr_64=1 << 63), "page frames, more than a bitmap"),
-        (lambda content: with_sub_header(content, max_mapnr_64=1 << 30), "page frames, more than a bitmap"),
-        (lambda content: with_sub_header(content, notes_size=0), "no ELF notes"),
-        (lambda content: with_sub_header(content, notes_size=1 << 40), "do not lie inside the sub-header"),
-        (lambda content: with_sub_header(content, notes_offset=-(1 << 40)), "do not lie inside the sub-header"),
-        (lambda content: with_sub_header(content, notes_offset=1 << 40), "do not lie inside the sub-header"),
-        (lambda content: content.__delitem__(slice(60000, None)), "it is cut"),
-    ],
-)
-def test_a_header_that_lies_is_refused_in_one_line(
-    changed: Callable[[Change], Verification], tmp_path: Path, change: Change, problem: str
-) -> None:
-    with pytest.raises(DumpError) as caught:
-        changed(change)
-    assert problem in str(caught.value)
-    assert str(caught.value).startswith(str(tmp_path / "changed"))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_dump_cut_at_any_of_200_offsets_is_never_called_good(dump_path: Path, tmp_path: Path) -> None:
-    content = dump_path.read_bytes()
-    generator = random.Random(3)
-    for size in (
-        0,
-        1,
-        463,
-        464,
-        4096,
-        4200,
-        len(content) - 1,
-        *(generator.randrange(len(content)) for _ in range(193)),
-    ):
-        (tmp_path / "cut").write_bytes(content[:size])
-        try:
-            with Dump.open(str(tmp_path / "cut")) as dump:
-                verdict = verify(dump).verdict
-        except DumpError as error:
-            assert "\n" not in str(error)
-            continue
-        assert verdict == "damaged"
