@@ -65,8 +65,18 @@ _REMOVED = frozenset(
     for name in group.split()
 )
 #: Whole families: sysctls set at boot (with a dot or a slash), tracing, checks of every allocation, the initramfs and
-#: the init of the running system.
-_REMOVED_FAMILIES = ("sysctl.", "sysctl/", "ftrace", "slub_debug", "slab_debug", "rd.", "systemd.", "dracut.")
+#: the init of the running system, what our own module was told there.
+_REMOVED_FAMILIES = (
+    "kdumpd_scan.",
+    "sysctl.",
+    "sysctl/",
+    "ftrace",
+    "slub_debug",
+    "slab_debug",
+    "rd.",
+    "systemd.",
+    "dracut.",
+)
 
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 
@@ -131,10 +141,10 @@ def _without(present: Iterable[str], unwanted: Iterable[str]) -> tuple[str, ...]
     return tuple(word for word in present if word not in exact and name_of(word) not in names)
 
 
-def render(running: str, kernel: CaptureKernel, on: Machine, memmap: tuple[str, ...] = ()) -> str:
+def render(running: str, kernel: CaptureKernel, on: Machine, hints: tuple[str, ...] = ()) -> str:
     """The whole command line, but for what kexec adds.
 
-    Order: what is left of the running kernel's, the defaults, `memmap` arguments, the policy's `append`; the policy's
+    Order: what is left of the running kernel's, the defaults, the words of `hints`, the policy's `append`; the policy's
     `remove` takes from the first two. Raises LoadError when it is longer than the kernel keeps.
     """
     count = processors(kernel.cpus, on)
@@ -145,12 +155,12 @@ def render(running: str, kernel: CaptureKernel, on: Machine, memmap: tuple[str, 
         for word in words(running)
         if name_of(word) not in replaced and not name_of(word).startswith(_REMOVED_FAMILIES)
     )
-    result = " ".join((*_without((*inherited, *defaults), kernel.remove), *memmap, *kernel.append))
+    result = " ".join((*_without((*inherited, *defaults), kernel.remove), *hints, *kernel.append))
     limit = LIMITS.get(on.machine, min(LIMITS.values())) - 1 - ADDED_BY_KEXEC
     if len(result.encode()) > limit:
         raise LoadError(
             f"capture_kernel: the command line has {len(result.encode())} bytes, {on.machine} keeps {limit}; "
-            "shorten capture_kernel.append, name fewer memmap ranges, or name in capture_kernel.remove what it "
+            "shorten capture_kernel.append, name fewer ranges in memmap, or name in capture_kernel.remove what it "
             f"inherits: {result[:60]}…"
         )
     return result

@@ -28,6 +28,7 @@ _VOLATILE = ("/proc", "/sys", "/dev", "/run")
 # Parameters that have a key of their own, or that the loader and the image need for themselves.
 _OWNED = {
     "memmap": "use memmap hints, which are checked against the reservation",
+    "kdumpd_scan.map": "use memmap hints of kind map, which are checked as well",
     "nr_cpus": "use capture_kernel.cpus",
     "maxcpus": "use capture_kernel.cpus",
     "crashkernel": "leave it out: the capture kernel must not reserve memory again",

@@ -18,6 +18,7 @@ from kdumpd.policy.document import parse as parse_document
 from kdumpd.policy.load import default, parse
 from kdumpd.policy.memmap import resolve
 from kdumpd.policy.model import HintKind, MemmapHint, Policy
+from kdumpd.policy.ranges import without
 
 LINE = re.compile(r"policy:[1-9][0-9]*:[1-9][0-9]*: [ -~]+: [ -~]+; [ -~]+")
 
@@ -210,7 +211,8 @@ numbers = st.integers(0, 1 << 40) | st.integers(0x2F000000, 0x37000000)
 @given(
     st.lists(
         st.builds(MemmapHint, st.sampled_from(HintKind), st.none(), numbers, st.integers(1, 1 << 28))
-        | st.builds(MemmapHint, st.sampled_from(HintKind), st.text(max_size=9), st.none(), st.none()),
+        | st.builds(MemmapHint, st.sampled_from(HintKind), st.text(max_size=9), st.none(), st.none())
+        | st.just(MemmapHint(HintKind.MAP, "system-ram", None, None)),
         max_size=5,
     ),
     st.text(max_size=60) | st.just("00100000-7ffddfff : System RAM\n  2f000000-36ffffff : Crash kernel\n"),
@@ -224,7 +226,9 @@ def test_resolved_hints_never_touch_the_wrong_side_of_the_reservation(hints: lis
         return
     assert all(end <= low or high <= start for start, end in resolved.hands_off)
     assert all(start % 4096 == end % 4096 == 0 for start, end in resolved.hands_off)
-    for argument in resolved.arguments:
+    assert all(1 << 20 <= start < end and (end <= low or high <= start) for start, end in resolved.mapped)
+    assert without(resolved.mapped, resolved.hands_off) == resolved.mapped
+    for argument in resolved.arguments[: len(resolved.arguments) - bool(resolved.mapped)]:
         match = re.fullmatch(r"memmap=[0-9]+[KMGT]?([@#$])0x([0-9a-f]+)", argument)
         assert match
         assert (low < int(match[2], 16) < high) == (match[1] == "@")

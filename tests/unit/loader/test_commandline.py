@@ -54,7 +54,7 @@ def test_remove_takes_every_word_of_a_name_or_one_word_with_its_value() -> None:
     assert "irqpoll" not in render(RUNNING, kernel(remove=("irqpoll",)), MACHINE)
 
 
-def test_memmap_arguments_stand_before_what_the_policy_appends() -> None:
+def test_what_the_hints_come_to_stands_before_what_the_policy_appends() -> None:
     line = render("", kernel(append=("last",)), MACHINE, ("memmap=64K$0x18690000",))
     assert line.endswith("cma=0 memmap=64K$0x18690000 last")
 
@@ -125,6 +125,8 @@ def test_one_processor_where_the_boot_processor_is_not_known_and_must_stay_down(
         "ftrace_dump_on_oops",
         "ftrace_filter=a*",
         "log_buf_len=16M",
+        "kdumpd_scan.map=0x100000-0x200000",
+        "kdumpd-scan.allow_live=1",
     ],
 )
 def test_what_could_end_a_capture_or_take_its_memory_is_not_inherited(word: str) -> None:
@@ -133,6 +135,12 @@ def test_what_could_end_a_capture_or_take_its_memory_is_not_inherited(word: str)
 
 def test_blanks_inside_quotes_do_not_part_a_word_and_what_follows_two_dashes_is_inits() -> None:
     assert words('a dyndbg="file x.c +p" "b=c d" -- single --flag') == ("a", 'dyndbg="file x.c +p"', '"b=c d"')
+
+
+def test_ranges_to_map_that_leave_no_room_for_the_rest_are_refused() -> None:
+    ranges = ",".join(f"{at << 40:#x}-{at + 1 << 40:#x}" for at in range(1, 60))
+    with pytest.raises(LoadError, match=r"has 2\d\d\d bytes, x86_64 keeps 1983; .* name fewer ranges in memmap"):
+        render("", PLAIN, MACHINE, (f"kdumpd_scan.map={ranges}",))
 
 
 def test_a_line_that_the_kernel_would_cut_is_refused_with_both_numbers() -> None:

@@ -37,6 +37,7 @@ CASES = [
     ("capture_kernel: {remove: [console]}", POLICY | LINE),
     ("memmap: [{kind: reserved, start: 0x1000000, size: 64K}]", POLICY | LINE | {"targets_sha256"}),
     ("memmap: [{kind: acpi, start: 0x1000000, size: 64K}]", POLICY | LINE | {"targets_sha256"}),
+    ("memmap: [{kind: map, range: system-ram}]", POLICY | LINE),
     ("memmap: [{kind: ram, start: 0x61000000, size: 1M}]", POLICY | LINE),
 ]
 

@@ -127,6 +127,10 @@ on_success: restart
             "capture_kernel: {append: [nr_cpus=4]}",
             '1:27: capture_kernel.append[0]: "nr_cpus=4" is not for this list; u',
         ),
+        (
+            "capture_kernel: {append: [kdumpd_scan.map=1G-2G]}",
+            '1:27: capture_kernel.append[0]: "kdumpd_scan.map=1G-2G" is not for this list; use memmap hints of kind ma',
+        ),
         ("capture_kernel: {append: [--]}", '1:27: capture_kernel.append[0]: "--" ends the parameters'),
         ("scan: {engine: module}", '1:16: scan.engine: the text "module" is not allowed here; write one of auto, ker'),
         ("scan: {strategy: page}", "1:8: scan.strategy: unknown key; did you mean mapping.strategy?"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kdumpd.errors import PolicyError
-from kdumpd.policy.memmap import ByteRange, ResolvedHints, merged, resolve
+from kdumpd.policy.memmap import ResolvedHints, resolve
 from kdumpd.policy.model import HintKind, MemmapHint
+from kdumpd.policy.ranges import ByteRange, common, merged, without
 
 IOMEM = """\
 00000000-00000fff : Reserved
@@ -22,7 +23,7 @@ b0000000-bfffffff : PCI MMCONFIG 0000 [bus 00-ff]
 100000000-17fffffff : System RAM
 """
 RESERVATION = ((0x2F000000, 0x37000000),)
-RAM, ACPI, RESERVED = HintKind.RAM, HintKind.ACPI, HintKind.RESERVED
+RAM, ACPI, RESERVED, MAP = HintKind.RAM, HintKind.ACPI, HintKind.RESERVED, HintKind.MAP
 
 
 def number(kind: HintKind, start: int, size: int) -> MemmapHint:
@@ -171,7 +172,7 @@ def test_hidden_addresses_are_refused_as_such() -> None:
 @pytest.mark.parametrize("machine", ["aarch64", "ppc64le"])
 def test_hints_are_refused_where_the_kernel_has_no_memmap(machine: str) -> None:
     assert refused(number(RESERVED, 0x1000, 0x1000), machine=machine) == (
-        f"memmap[0]: the kernel of {machine} has no memmap= parameter, only that of x86_64; remove the hints",
+        f"memmap[0]: the kernel of {machine} has no memmap= parameter, only that of x86_64; remove the hint",
     )
 
 
@@ -187,3 +188,89 @@ def test_text_that_is_not_iomem_is_no_crash() -> None:
 
 def test_merging_keeps_gaps_and_order() -> None:
     assert merged([(5, 6), (1, 2), (2, 3), (8, 9), (5, 7)]) == ((1, 3), (5, 7), (8, 9))
+
+
+def test_cutting_and_what_is_common_part_ranges_where_they_must() -> None:
+    assert without([(1, 9), (20, 30)], [(0, 2), (4, 5), (5, 6), (25, 40)]) == ((2, 4), (6, 9), (20, 25))
+    assert without([(1, 9)], [(0, 10)]) == ()
+    assert without([(1, 9)], [(9, 12)]) == ((1, 9),)
+    assert common([(1, 9), (20, 30)], [(0, 2), (4, 5), (25, 40)]) == ((1, 2), (4, 5), (25, 30))
+
+
+def test_all_of_ram_by_name_is_mapped_but_for_the_capture_kernels_own_and_what_is_kept_hands_off() -> None:
+    hints = (name(MAP, "system-ram"), number(RESERVED, 0x18690001, 0x1000), number(RAM, 0x30000000, 1 << 20))
+    assert resolved(*hints) == ResolvedHints(
+        (
+            "memmap=4K$0x18690001",
+            "memmap=1M@0x30000000",
+            "kdumpd_scan.map=0x100000-0x18690000,0x18692000-0x2f000000,0x37000000-0x7ffde000,0x100000000-0x180000000",
+        ),
+        ((0x18690000, 0x18692000),),
+        ((0x100000, 0x18690000), (0x18692000, 0x2F000000), (0x37000000, 0x7FFDE000), (0x100000000, 0x180000000)),
+    )
+
+
+def test_a_name_inside_system_ram_maps_that_part_alone() -> None:
+    assert resolved(name(MAP, "Kernel code")).arguments == ("kdumpd_scan.map=0x1000000-0x2000000",)
+
+
+def test_ranges_to_map_are_whole_pages_inside_what_the_hints_name_and_merged() -> None:
+    hints = (number(MAP, 0x1000800, 0x2000), number(MAP, 0x1002000, 0x1000), number(MAP, 0x1100000, 0x2345))
+    assert resolved(*hints).mapped == ((0x1001000, 0x1003000), (0x1100000, 0x1102000))
+
+
+def test_map_needs_no_memmap_parameter_and_works_on_every_architecture() -> None:
+    arm = resolved(name(MAP, "system-ram"), machine="aarch64")
+    # Pages of 64 KiB are mapped as well; the first MiB is the crashed kernel's there.
+    assert arm.mapped == ((0x10000, 0x90000), (0x100000, 0x2F000000), (0x37000000, 0x7FFD0000), (1 << 32, 0x180000000))
+    assert arm.hands_off == ()
+    assert refused(number(RESERVED, 0x1000, 0x1000), name(MAP, "system-ram"), machine="aarch64") == (
+        "memmap[0]: the kernel of aarch64 has no memmap= parameter, only that of x86_64; remove the hint",
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "said"),
+    [
+        (0x2EFFF000, 0x2000, "overlaps the reservation 0x2f000000-0x37000000, which the capture kernel runs in; keep"),
+        (0x1000, 0x1000, "touches 0x0-0x100000, which the capture kernel has as RAM of its own; start behind it"),
+        (0xB0000000, 0x1000, "is not all System RAM in /proc/iomem, which map is for; keep to 0x100000-0x2f000000 or"),
+        (0x7FFDD000, 0x2000, "is not all System RAM in /proc/iomem, which map is for; keep to 0x100000-0x2f000000 or"),
+        (0x1000800, 0x900, "holds no whole page of 0x1000 bytes; write a larger size"),
+    ],
+)
+def test_a_range_to_map_by_number_must_be_old_memory_all_of_it(start: int, size: int, said: str) -> None:
+    (problem,) = refused(number(MAP, start, size))
+    assert problem.startswith(f"memmap[0]: {start:#x}-{start + size:#x} {said}")
+
+
+def test_a_range_to_map_by_number_keeps_apart_from_other_hints_whichever_comes_first() -> None:
+    hints = (number(MAP, 0x18000000, 1 << 24), number(RESERVED, 0x18690000, 0x1000))
+    said = "0x18000000-0x19000000 overlaps memmap[{}], which is reserved; keep ranges of different kinds apart"
+    assert refused(*hints) == (f"memmap[0]: {said.format(1)}",)
+    assert refused(*reversed(hints)) == (f"memmap[1]: {said.format(0)}",)
+
+
+@pytest.mark.parametrize("written", ["acpi-tables", "Crash kernel"])
+def test_a_name_that_holds_nothing_to_map_is_refused(written: str) -> None:
+    said = f"memmap[0]: no memory of {written!r} is the crashed kernel's RAM, which map is for; name system-ram"
+    assert refused(name(MAP, written)) == (said,)
+
+
+def test_hidden_addresses_cannot_be_mapped() -> None:
+    hidden = "00000000-00000000 : System RAM\n  00000000-00000000 : Crash kernel\n"
+    for hint in (name(MAP, "system-ram"), number(MAP, 0x1000000, 0x1000)):
+        assert refused(hint, iomem=hidden, reservation=())[0].endswith("; run this as root")
+
+
+def test_more_ranges_than_a_modules_parameter_holds_are_refused_with_both_numbers() -> None:
+    iomem = "".join(f"{(2 * at + 1) << 32:x}-{((2 * at + 2) << 32) - 1:x} : System RAM\n" for at in range(50))
+    assert refused(number(RESERVED, 0x1000, 0x1000), name(MAP, "system-ram"), iomem=iomem, reservation=()) == (
+        "memmap[1]: the map hints come to 50 ranges, which take 1284 characters of kdumpd_scan.map, and the kernel "
+        "takes 1024; name fewer or larger ranges by start and size",
+    )
+
+
+def test_hints_that_are_refused_are_named_in_the_policys_order() -> None:
+    problems = refused(number(MAP, 0, 0x1000), number(RAM, 0, 0x1000), number(MAP, 0x36000000, 0x1000))
+    assert [problem.partition(":")[0] for problem in problems] == ["memmap[0]", "memmap[1]", "memmap[2]"]
