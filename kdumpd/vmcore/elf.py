@@ -8,8 +8,10 @@ because the capture kernel pays for every import; tests compare the two. Called 
 from __future__ import annotations
 
 import os
+from array import array
+from collections.abc import Iterator, Sequence
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from kdumpd.errors import VmcoreError
 
@@ -47,6 +49,39 @@ class Segment(NamedTuple):
     offset: int
 
 
+class Segments(Sequence[Segment]):
+    """PT_LOADs in file order, 40 bytes each: a machine to which memory was added piece by piece has thousands."""
+
+    def __init__(self, segments: Sequence[Segment] = ()) -> None:
+        self._words = array("Q")
+        for segment in segments:
+            self.append(segment)
+
+    def append(self, segment: Segment) -> None:
+        self._words.extend(segment)
+
+    def __len__(self) -> int:
+        return len(self._words) // len(Segment._fields)
+
+    @overload
+    def __getitem__(self, index: int) -> Segment: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Segments: ...
+
+    def __getitem__(self, index: int | slice) -> Segment | Segments:
+        if isinstance(index, slice):
+            return Segments([self[at] for at in range(*index.indices(len(self)))])
+        at = range(len(self))[index] * len(Segment._fields)
+        return Segment(*self._words[at : at + len(Segment._fields)])
+
+    def ascending(self) -> Iterator[Segment]:
+        """Yield them by physical address."""
+        physical = self._words[:: len(Segment._fields)]
+        for at in sorted(range(len(self)), key=physical.__getitem__):
+            yield self[at]
+
+
 class ElfCore(NamedTuple):
     """What the headers say: segments in file order, all PT_NOTEs in one piece, and where VMCOREINFO lies in that.
 
@@ -54,7 +89,7 @@ class ElfCore(NamedTuple):
     """
 
     machine: int
-    segments: tuple[Segment, ...]
+    segments: Segments
     notes: bytes
     vmcoreinfo: tuple[int, int]
     prstatus_count: int
@@ -87,7 +122,8 @@ def parse(fd: int, name: str) -> ElfCore:
         raise VmcoreError(f"{name}: {count} program headers, more than {_MOST_PROGRAM_HEADERS}: damaged header")
     table = file.read(header_offset, count * entry_size, f"{count} program headers")
 
-    segments: list[Segment] = []
+    segments = Segments()
+    memory = stored = 0
     pieces: list[bytes] = []
     note_bytes = 0
     for index, entry in enumerate(_PROGRAM_HEADER.iter_unpack(table)):
@@ -101,10 +137,11 @@ def parse(fd: int, name: str) -> ElfCore:
             segment = Segment(physical, virtual, memory_size, file_size, offset)
             _check(segment, f"{name}: PT_LOAD (program header {index})", file.size)
             segments.append(segment)
+            memory += memory_size
+            stored += file_size
     if not segments:
         raise VmcoreError(f"{name}: no PT_LOAD: the file holds no memory")
 
-    memory, stored = sum(s.memory_size for s in segments), sum(s.file_size for s in segments)
     if memory > _MOST_UNSTORED * stored:
         raise VmcoreError(f"{name}: the file says it holds {memory} bytes of memory in {stored}: damaged header")
     if stored > _MOST_TIMES_STORED * max(file.size, _SMALL_FILE):
@@ -112,7 +149,7 @@ def parse(fd: int, name: str) -> ElfCore:
 
     notes = b"".join(pieces)
     vmcoreinfo, prstatus_count = _survey(pieces, name)
-    return ElfCore(machine, tuple(segments), notes, vmcoreinfo, prstatus_count, file.size)
+    return ElfCore(machine, segments, notes, vmcoreinfo, prstatus_count, file.size)
 
 
 def _found(ident: bytes) -> str:

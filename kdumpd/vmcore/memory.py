@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import mmap
 import os
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, overload
 
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.elf import ElfCore
@@ -26,24 +27,51 @@ class Range(NamedTuple):
     end: int
 
 
-class _Extent(NamedTuple):
-    """A range of physical memory and where in the file it lies."""
+class Ranges(Sequence[Range]):
+    """Ranges that neither overlap nor touch, ascending, 16 bytes each: a big machine may have thousands."""
 
-    start: int
-    end: int
-    offset: int
+    def __init__(self, ascending: Iterable[tuple[int, int]]) -> None:
+        """The same bytes as the ranges of `ascending`, which are sorted by their starts."""
+        self.starts = array("Q")
+        self.ends = array("Q")
+        for start, end in ascending:
+            if self.ends and start <= self.ends[-1]:
+                self.ends[-1] = max(self.ends[-1], end)
+            elif end > start:
+                self.starts.append(start)
+                self.ends.append(end)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Range: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Ranges: ...
+
+    def __getitem__(self, index: int | slice) -> Range | Ranges:
+        if isinstance(index, slice):
+            return Ranges(zip(self.starts[index], self.ends[index], strict=True))
+        return Range(self.starts[index], self.ends[index])
 
 
-def merge(ranges: Iterable[tuple[int, int]]) -> tuple[Range, ...]:
-    """The same bytes as sorted ranges that neither overlap nor touch."""
-    merged: list[Range] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1].end:
-            if end > merged[-1].end:
-                merged[-1] = Range(merged[-1].start, end)
-        elif end > start:
-            merged.append(Range(start, end))
-    return tuple(merged)
+class _Extents:
+    """What the file stores, ascending and without overlap; of bytes stored twice the lower segment's are taken."""
+
+    def __init__(self, core: ElfCore) -> None:
+        self.starts = array("Q")
+        self.ends = array("Q")
+        self.offsets = array("Q")
+        reached = 0
+        for segment in core.segments.ascending():
+            start = max(segment.physical, reached)
+            end = segment.physical + segment.file_size
+            if start < end:
+                self.starts.append(start)
+                self.ends.append(end)
+                self.offsets.append(segment.offset + start - segment.physical)
+                reached = end
 
 
 class Memory:
@@ -55,12 +83,12 @@ class Memory:
     def __init__(self, fd: int, core: ElfCore, name: str, page_size: int = 4096) -> None:
         self.name = name
         self.page_size = page_size
-        self.ranges = merge((s.physical, s.physical + s.memory_size) for s in core.segments)
+        self.ranges = Ranges((s.physical, s.physical + s.memory_size) for s in core.segments.ascending())
         self._fd = fd
-        self._starts = [r.start for r in self.ranges]
-        self._extents = _extents(core)
-        self.stored_ranges = merge((extent.start, extent.end) for extent in self._extents)
-        self._extent_starts = [extent.start for extent in self._extents]
+        self._extents = _Extents(core)
+        self.stored_ranges = Ranges(zip(self._extents.starts, self._extents.ends, strict=True))
+        self._start = self._end = 0  # the extent that was read from last: physical
+        self._distance = 0  # from a physical address in it to the offset in the file
         self._mapped = _of_procfs(fd)
         self._window: mmap.mmap | None = None
         self._window_start = 0  # physical
@@ -92,8 +120,7 @@ class Memory:
         """Return a page; where the vmcore has only a part of it the rest is zeros."""
         start = pfn * self.page_size
         end = start + self.page_size
-        extent = self._extent_at(start)
-        if extent is not None and end <= extent.end:
+        if self._find_extent(start) and end <= self._end:
             return self.view(start, self.page_size)
         covered = list(self.covered(start, end))
         if not covered:
@@ -105,12 +132,13 @@ class Memory:
 
     def covered(self, start: int, end: int) -> Iterator[Range]:
         """Yield the parts of physical `start` to `end` that the vmcore has, ascending."""
-        index = max(bisect_right(self._starts, start) - 1, 0)
-        while index < len(self.ranges) and self.ranges[index].start < end:
-            part = Range(max(self.ranges[index].start, start), min(self.ranges[index].end, end))
+        for index in range(max(bisect_right(self.ranges.starts, start) - 1, 0), len(self.ranges)):
+            range_start, range_end = self.ranges[index]
+            if range_start >= end:
+                break
+            part = Range(max(range_start, start), min(range_end, end))
             if part.start < part.end:
                 yield part
-            index += 1
 
     def _gather(self, physical: int, size: int, piece: Callable[[int, int], bytes]) -> bytes:
         """Join pieces until `size` bytes are there."""
@@ -122,21 +150,25 @@ class Memory:
             size -= len(content)
         return b"".join(pieces)
 
-    def _extent_at(self, physical: int) -> _Extent | None:
-        index = bisect_right(self._extent_starts, physical) - 1
-        if index >= 0 and physical < self._extents[index].end:
-            return self._extents[index]
-        return None
+    def _find_extent(self, physical: int) -> bool:
+        """Make the extent that holds `physical` the current one; False if the file stores nothing there."""
+        if self._start <= physical < self._end:
+            return True
+        extents = self._extents
+        index = bisect_right(extents.starts, physical) - 1
+        if index < 0 or physical >= extents.ends[index]:
+            return False
+        self._start, self._end = extents.starts[index], extents.ends[index]
+        self._distance = extents.offsets[index] - self._start
+        return True
 
     def _stored(self, physical: int, size: int) -> bytes:
         """Return at least 1 byte of what lies at `physical`, at most `size` bytes."""
-        extent = self._extent_at(physical)
-        if extent is None:
+        if not self._start <= physical < self._end and not self._find_extent(physical):
             return bytes(self._hole(physical, size))
-        wanted = min(size, extent.end - physical)
-        offset = extent.offset + physical - extent.start
+        offset = physical + self._distance
         try:
-            content = os.pread(self._fd, wanted, offset)
+            content = os.pread(self._fd, min(size, self._end - physical), offset)
         except OSError as error:
             raise VmcoreError(
                 f"{self.name}: physical {physical:#x} (offset {offset}) cannot be read: {error.strerror}"
@@ -149,29 +181,30 @@ class Memory:
         """Return how many zero bytes are at `physical`: inside a PT_LOAD, but left out of the file."""
         for part in self.covered(physical, physical + size):
             if part.start == physical:
-                index = bisect_right(self._extent_starts, physical)
-                following = self._extent_starts[index] if index < len(self._extent_starts) else part.end
+                starts = self._extents.starts
+                index = bisect_right(starts, physical)
+                following = starts[index] if index < len(starts) else part.end
                 return min(part.end, following) - physical
             break
         raise self._absent(physical)
 
     def _through_window(self, physical: int, size: int) -> bytes:
         """Like `_stored`, by way of the window, which is moved to `physical` first."""
-        extent = self._extent_at(physical)
-        if extent is None or not self._mapped:
+        if not self._mapped or not self._find_extent(physical):
             return self._stored(physical, size)
         if not self._window_start <= physical < self._window_end:
-            self._move_window(extent, physical)
+            self._move_window(physical)
             if self._window is None:
                 return self._stored(physical, size)
         wanted = min(size, self._window_end - physical)
         return self.view(physical, wanted)
 
-    def _move_window(self, extent: _Extent, physical: int) -> None:
+    def _move_window(self, physical: int) -> None:
+        """Map what the current extent has around `physical`, which lies in it."""
         self.close()
-        start = max(physical & -WINDOW, extent.start)
-        end = min((physical & -WINDOW) + WINDOW, extent.end)
-        offset = extent.offset + start - extent.start
+        start = max(physical & -WINDOW, self._start)
+        end = min((physical & -WINDOW) + WINDOW, self._end)
+        offset = start + self._distance
         skip = offset % mmap.ALLOCATIONGRANULARITY
         try:
             self._window = mmap.mmap(
@@ -192,16 +225,3 @@ def _of_procfs(fd: int) -> bool:
         return os.fstat(fd).st_dev == os.stat("/proc").st_dev
     except OSError:
         return False
-
-
-def _extents(core: ElfCore) -> list[_Extent]:
-    """What the file stores, sorted and without overlap; of bytes stored twice the lower segment's are taken."""
-    extents: list[_Extent] = []
-    reached = 0
-    for segment in sorted(core.segments):
-        start = max(segment.physical, reached)
-        end = segment.physical + segment.file_size
-        if start < end:
-            extents.append(_Extent(start, end, segment.offset + start - segment.physical))
-            reached = end
-    return extents

@@ -15,7 +15,7 @@ from elftools.elf.segments import NoteSegment
 from kdumpd.cli.main import main
 from kdumpd.vmcore.kallsyms import address_of
 from kdumpd.vmcore.mem_map import physical_ranges
-from kdumpd.vmcore.memory import merge
+from kdumpd.vmcore.memory import Ranges
 from kdumpd.vmcore.vmcore import Vmcore
 from tests.lab.peers import Program
 from tests.vm.conftest import CrashOf
@@ -89,7 +89,7 @@ def test_every_structure_is_where_the_page_tables_say(vmcore: str) -> None:
                 at = mem_run.physical + (pfn - mem_run.first_pfn) * 64
                 assert core.tables.translate(virtual + pfn * 64) == at
         assert all(before.first_pfn + before.pages <= after.first_pfn for before, after in pairwise(runs))
-        with_structure = merge((r.first_pfn * 4096, (r.first_pfn + r.pages) * 4096) for r in runs)
+        with_structure = Ranges((r.first_pfn * 4096, (r.first_pfn + r.pages) * 4096) for r in runs)
         for part in core.memory.ranges:
             assert any(start <= part.start and part.end <= end for start, end in with_structure)
 

@@ -9,7 +9,7 @@ from struct import pack
 import pytest
 
 from kdumpd.errors import VmcoreError
-from kdumpd.vmcore.elf import X86_64, ElfCore, Segment
+from kdumpd.vmcore.elf import X86_64, ElfCore, Segment, Segments
 from kdumpd.vmcore.mem_map import Gaps, MemMapRun, mem_map, physical_ranges
 from kdumpd.vmcore.memory import Memory, Range
 from kdumpd.vmcore.paging import page_tables
@@ -230,7 +230,7 @@ def test_four_tebibytes_are_walked_in_little_memory() -> None:
         return pack("<QQ", VMEMMAP | 7, 0) * 256
 
     with Path("/dev/null").open("rb") as file:
-        segments = (Segment(0, 0, 4 * tebibyte, 4 * tebibyte, 0),)
+        segments = Segments([Segment(0, 0, 4 * tebibyte, 4 * tebibyte, 0)])
         memory = Memory(file.fileno(), ElfCore(X86_64, segments, b"", (0, 0), 0, 0), "vmcore")
         tables = page_tables(X86_64, info, read_physical)
         tracemalloc.start()

@@ -11,8 +11,8 @@ from random import Random
 import pytest
 
 from kdumpd.errors import VmcoreError
-from kdumpd.vmcore.elf import ElfCore, Segment
-from kdumpd.vmcore.memory import WINDOW, Memory, Range, merge
+from kdumpd.vmcore.elf import ElfCore, Segment, Segments
+from kdumpd.vmcore.memory import WINDOW, Memory, Range, Ranges
 
 _BYTES = random.Random(3).randbytes(9 << 20)
 
@@ -22,7 +22,7 @@ class _Opened(Memory):
 
     def __init__(self, path: Path, segments: tuple[Segment, ...], *, mapped: bool, page_size: int = 4096) -> None:
         self.fd = os.open(path, os.O_RDONLY)
-        core = ElfCore(62, segments, b"", (0, 0), 0, path.stat().st_size)
+        core = ElfCore(62, Segments(segments), b"", (0, 0), 0, path.stat().st_size)
         super().__init__(self.fd, core, "vmcore", page_size)
         self._mapped = mapped
 
@@ -61,12 +61,12 @@ def test_segments_that_overlap_are_one_memory(file: Path, mapped: bool) -> None:
         Segment(0x480000, 3, 0x100000, 0x100000, 0x480000),
     )
     memory = _Opened(file, segments, mapped=mapped)
-    assert memory.ranges == (Range(0x100000, 0x580000),)
+    assert list(memory.ranges) == [Range(0x100000, 0x580000)]
     assert memory.view(0x100000, 0x480000) == _BYTES[0x100000:0x580000]
 
 
 def test_ranges_that_touch_are_joined_and_holes_stay() -> None:
-    assert merge([(30, 40), (0, 10), (10, 20), (35, 38), (50, 50)]) == (Range(0, 20), Range(30, 40))
+    assert list(Ranges(sorted([(30, 40), (0, 10), (10, 20), (35, 38), (50, 50)]))) == [Range(0, 20), Range(30, 40)]
 
 
 def test_what_a_segment_leaves_out_of_the_file_is_zeros(file: Path, mapped: bool) -> None:
@@ -85,8 +85,8 @@ def test_the_bytes_that_lie_in_the_file_are_told_from_all_memory(file: Path, map
         Segment(0x4000, 0, 0x1000, 0x1000, 0x4000),
     )
     memory = _Opened(file, segments, mapped=mapped)
-    assert memory.ranges == (Range(0x1000, 0x6000), Range(0x9000, 0xB000))
-    assert memory.stored_ranges == (Range(0x1000, 0x2400), Range(0x4000, 0x5000))
+    assert list(memory.ranges) == [Range(0x1000, 0x6000), Range(0x9000, 0xB000)]
+    assert list(memory.stored_ranges) == [Range(0x1000, 0x2400), Range(0x4000, 0x5000)]
 
 
 @pytest.mark.parametrize(("physical", "size"), [(0, 1), (0xFFF, 2), (0x5FFF, 2), (1 << 60, 8), (0x3000, 0x4000)])
@@ -142,7 +142,7 @@ def test_no_more_than_a_window_is_mapped(file: Path) -> None:
 def test_only_files_of_procfs_are_mapped(tmp_path: Path) -> None:
     (tmp_path / "hole").touch()
     os.truncate(tmp_path / "hole", 8192)  # a file without a block is no /proc/vmcore
-    core = ElfCore(62, (Segment(0, 0, 8192, 8192, 0),), b"", (0, 0), 0, 8192)
+    core = ElfCore(62, Segments([Segment(0, 0, 8192, 8192, 0)]), b"", (0, 0), 0, 8192)
     with (tmp_path / "hole").open("rb") as hole, Path("/proc/version").open("rb") as proc:
         assert not Memory(hole.fileno(), core, "hole")._mapped
         assert Memory(proc.fileno(), core, "proc")._mapped
