@@ -15,12 +15,10 @@ from kdumpd.capture.mark import Mark
 from kdumpd.capture.step import Steps
 
 _SECONDS = 60.0
-# There already; or for hardware that is not here.
-_HARMLESS = (errno.EEXIST, errno.ENODEV)
 
 
 def load(steps: Steps, load_module: Callable[[str, str], None], modules: Sequence[str], command_line: str) -> None:
-    """Each module is loaded, or a line says why not."""
+    """Each module is loaded, or was before, or a line says why not."""
     given = parameters(command_line)
     rest = list(modules)
     mark = Mark()
@@ -43,10 +41,12 @@ def _loading(
             mark.set(done)
             try:
                 load_module(path, given.get(name_of(path), ""))
-                loaded += 1
             except OSError as error:
-                harmless = " (harmless)" if error.errno in _HARMLESS else ""
-                tell("drivers", f"{name_of(path)}: not loaded: {error.strerror}{harmless}")
+                if error.errno != errno.EEXIST:  # udev was faster
+                    harmless = " (harmless)" if error.errno == errno.ENODEV else ""  # for hardware that is not here
+                    tell("drivers", f"{name_of(path)}: not loaded: {error.strerror}{harmless}")
+                    continue
+            loaded += 1
         tell("drivers", f"{loaded} of {len(modules)} modules loaded")
         return {"loaded": loaded}
 

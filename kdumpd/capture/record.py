@@ -71,6 +71,7 @@ def document(settings: Settings, crash: Crash, kept: Kept, steps: Steps) -> dict
         "memory": {"smallest_available": console.smallest_memory, "stage": console.smallest_stage},
         "timings": [timing._asdict() for timing in steps.timings],
         "incidents": steps.incidents,
+        "notes": steps.notes,
     }
 
 

@@ -11,7 +11,7 @@ import signal
 import time
 
 from kdumpd import __version__
-from kdumpd.capture import drivers, manifest, settings
+from kdumpd.capture import drivers, manifest, scanner, settings
 from kdumpd.capture.attempt import Attempt
 from kdumpd.capture.console import Console
 from kdumpd.capture.crash import identify
@@ -70,7 +70,7 @@ def _save(machine: Machine, steps: Steps, known: _Known) -> None:
     _check_image(machine, steps)
     for problem in known.settings.problems:
         steps.incident("policy", problem)
-    drivers.load(steps, machine.load_module, known.settings.modules, _command_line(machine))
+    _load_modules(machine, steps, known.settings)
     known.aim(steps, _identify(machine, steps, known.settings))
     known.actions = climb(known.attempts, policy, steps)
 
@@ -94,6 +94,12 @@ def _check_image(machine: Machine, steps: Steps) -> None:
         steps.say("image", said[0])
     else:
         steps.incident("image", failure.text)
+
+
+def _load_modules(machine: Machine, steps: Steps, known: Settings) -> None:
+    words, modules = _command_line(machine), known.modules
+    drivers.load(steps, machine.load_module, [path for path in modules if not scanner.is_scanner(path)], words)
+    scanner.load(steps, machine.load_module, modules, words, known.policy.scan.engine)
 
 
 def _command_line(machine: Machine) -> str:

@@ -31,6 +31,7 @@ class Steps:
         self.console = console
         self.timings: list[Timing] = []
         self.incidents: list[str] = []
+        self.notes: list[str] = []
         self.set_budget(budget)
         self._stop = False
 
@@ -54,6 +55,11 @@ class Steps:
     def incident(self, stage: str, text: str) -> None:
         """Something that should not have happened: on the console, and in kdumpd.json."""
         self.incidents.append(f"{stage}: {text}")
+        self.console.say(stage, text)
+
+    def note(self, stage: str, text: str) -> None:
+        """Something worth knowing that cost nothing: on the console, and in kdumpd.json."""
+        self.notes.append(f"{stage}: {text}")
         self.console.say(stage, text)
 
     def guard(self, stage: str, work: Callable[[], None]) -> bool:

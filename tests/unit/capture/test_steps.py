@@ -71,17 +71,18 @@ def test_parameters_of_modules_are_taken_from_the_command_line() -> None:
     }
 
 
-def test_drivers_are_loaded_in_order_and_one_that_is_there_already_is_harmless() -> None:
+def test_drivers_are_loaded_in_order_and_one_that_is_there_already_counts() -> None:
     under = steps()
 
     def load(path: str, parameters: str) -> None:
         if "virtio_ring" in path:
             raise FileExistsError(17, "File exists", path)
+        if "absent" in path:
+            raise OSError(19, "No such device", path)
 
-    drivers.load(under, load, ["/m/virtio.ko", "/m/virtio_ring.ko", "/m/virtio-blk.ko"], "")
-    seen = under.console.lines
-    assert "virtio_ring: not loaded: File exists (harmless)" in seen[0]
-    assert seen[-1].endswith("2 of 3 modules loaded")
+    drivers.load(under, load, ["/m/virtio.ko", "/m/virtio_ring.ko", "/m/absent.ko", "/m/virtio-blk.ko"], "")
+    said = [line.partition("drivers: ")[2] for line in under.console.lines]
+    assert said == ["absent: not loaded: No such device (harmless)", "3 of 4 modules loaded"]
     assert under.incidents == []
 
 
