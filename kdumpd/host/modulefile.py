@@ -1,6 +1,6 @@
-"""A kernel module's file: its plain ELF bytes, and the firmware it names.
+"""A kernel module's file: its plain ELF bytes, what it says of itself, the firmware it names, and who signed it.
 
-Called by `image.kernel`. May import `errors`, pyelftools and zstandard.
+Called by `image.kernel` and `image.scan_module`. May import `errors`, pyelftools and zstandard.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import struct
 import zlib
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,13 @@ from kdumpd.errors import HostError
 
 #: No module or firmware file comes near this; a file that decompresses to more is damaged.
 LIMIT = 1 << 28
+
+#: What a signed module ends in: PKCS#7, this structure, the words (Linux include/linux/module_signature.h).
+_SIGNATURE = struct.Struct(">8xI")
+_SIGNED = b"~Module signature appended~\n"
+#: The common name of X.520 in DER, and the tags of the kinds of text that it may be.
+_COMMON_NAME = bytes.fromhex("0603550403")
+_TEXTS = (b"\x0c", b"\x13", b"\x14", b"\x16")
 
 
 def _stream(path: Path, data: bytes) -> IO[bytes] | gzip.GzipFile:
@@ -49,12 +57,38 @@ def plain_bytes(path: Path, limit: int = LIMIT) -> bytes:
     return plain
 
 
-def firmware_names(module: bytes, name: str) -> tuple[str, ...]:
-    """The firmware files (patterns, relative to /lib/firmware) that a module's .modinfo section names."""
+def modinfo(module: bytes, name: str) -> dict[str, tuple[str, ...]]:
+    """What the .modinfo section of a module says: the values of each field, in their order."""
     try:
         section = ELFFile(io.BytesIO(module)).get_section_by_name(".modinfo")
         content: bytes = section.data() if section is not None else b""
     except ELFError as error:
         raise HostError(f"{name}: not a kernel module: {error}; reinstall the package it belongs to") from error
-    fields = content.split(b"\0")
-    return tuple(field[9:].decode(errors="replace") for field in fields if field.startswith(b"firmware="))
+    found: dict[str, tuple[str, ...]] = {}
+    for item in content.split(b"\0"):
+        field, equals, value = item.decode(errors="replace").partition("=")
+        if equals:
+            found[field] = (*found.get(field, ()), value)
+    return found
+
+
+def firmware_names(module: bytes, name: str) -> tuple[str, ...]:
+    """The firmware files (patterns, relative to /lib/firmware) that a module names."""
+    return modinfo(module, name).get("firmware", ())
+
+
+def signer(module: bytes) -> str | None:
+    """Who signed a module: the common name of its certificate's issuer, "" where the signature tells none; None where
+    nobody did."""
+    signed = module.removesuffix(_SIGNED)
+    if len(signed) == len(module) or len(signed) < _SIGNATURE.size:
+        return None
+    (size,) = _SIGNATURE.unpack(signed[-_SIGNATURE.size :])
+    signature = signed[: -_SIGNATURE.size][-size:] if size else b""
+    # The last name in it is the one that the signer is known by: it carries no certificates (scripts/sign-file.c).
+    at = signature.rfind(_COMMON_NAME) + len(_COMMON_NAME)
+    kind, length, text = signature[at : at + 1], signature[at + 1 : at + 2], signature[at + 2 :]
+    if at < len(_COMMON_NAME) or kind not in _TEXTS or not length or not length[0] <= min(0x7F, len(text)):
+        return ""
+    name = text[: length[0]].decode(errors="replace")
+    return name if name.isprintable() else ""

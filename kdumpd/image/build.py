@@ -20,7 +20,19 @@ import kdumpd
 from kdumpd.errors import ImageError
 from kdumpd.host import program
 from kdumpd.host.modules import ModuleIndex, name_of
-from kdumpd.image import archive, closure, dracut, interpreter, kernel, manifest, memory, settings, sources, units
+from kdumpd.image import (
+    archive,
+    closure,
+    dracut,
+    interpreter,
+    kernel,
+    manifest,
+    memory,
+    scan_module,
+    settings,
+    sources,
+    units,
+)
 from kdumpd.steps.build import BuildImage
 
 #: The kernel unpacks with a buffer of the frame's window: 128 KiB instead of the 8 MiB that level 19 would ask for.
@@ -68,7 +80,10 @@ class _Chosen(NamedTuple):
 
 def _choose(step: BuildImage, of: closure.Program) -> _Chosen:
     index = ModuleIndex.read(step.modules)
-    files = kernel.choose(index, step.release, kernel.wanted(index, step.targets, step.drivers), step.firmware)
+    scan = scan_module.find(index, step.release, step.engine)
+    # Last: the runner loads what the targets need first.
+    names = (*kernel.wanted(index, step.targets, step.drivers), *scan.names)
+    files = kernel.choose(index, step.release, names, step.firmware)
     program_modules = closure.closure(of)
     targets_json = settings.targets_json(step.targets, step.hostname, step.hands_off)
     inputs = manifest.Inputs(
@@ -76,7 +91,8 @@ def _choose(step: BuildImage, of: closure.Program) -> _Chosen:
         kernel=step.release,
         policy_sha256=manifest.sha256(step.policy_json.encode()),
         boot=" ".join((step.boot, *step.dracut_modules)),
-        drivers=tuple(name_of(inside) for _, inside in files.modules),
+        scan=scan.said,
+        drivers=tuple(name for name in (name_of(inside) for _, inside in files.modules) if name not in scan.names),
         targets_sha256=manifest.sha256(targets_json.encode()),
         python=version_of(of),
         zstandard=zstandard.__version__,

@@ -38,6 +38,7 @@ _PARTS = (
 class Inputs:
     """What an image is made from; two images of equal inputs are equal byte for byte.
 
+    `scan` says who will scan, and with which module or why without (`image.scan_module`), which is no driver.
     `sources` are the files of `image.sources`: known beside an image, empty inside it.
     """
 
@@ -45,6 +46,7 @@ class Inputs:
     kernel: str
     policy_sha256: str
     boot: str
+    scan: str
     drivers: tuple[str, ...]
     targets_sha256: str
     python: str

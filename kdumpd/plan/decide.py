@@ -1,7 +1,7 @@
 """What has to be done, and why: a pure function of the situation to step values.
 
 Called by the verbs `plan` and `apply`, which therefore agree. May import `plan.situation`,
-`image.manifest`, `steps` and `errors`.
+`image`'s names and manifest, `host`'s pure parts, `steps` and `errors`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from kdumpd.host.modules import name_of
+from kdumpd.image import scan_module
 from kdumpd.image.manifest import Inputs
 from kdumpd.plan.situation import Situation
 from kdumpd.steps.build import BuildImage
@@ -68,6 +70,8 @@ def _names(paths: Iterable[str]) -> str:
 def _source_reason(old: Mapping[str, str], new: Mapping[str, str], explained: bool) -> str:
     """Which files changed; that there are others (`explained`: by another reason) is said only where it is news."""
     different = [path for path in new if old.get(path, new[path]) != new[path]]
+    if [name_of(path) for path in different] == [scan_module.NAME]:
+        return f"{scan_module.NAME} was built anew"
     if different:
         return f"changed: {_names(different)}"
     if explained:
@@ -107,6 +111,8 @@ def build_reasons(situation: Situation, inputs: Inputs, step: BuildImage) -> tup
             continue
         if field.name == "policy_sha256":
             reasons.append(_policy_reason(state.policy_json, step.policy_json))
+        elif field.name == "scan":
+            reasons.append(f"the page scan is now {after}")
         elif field.name == "drivers":
             reasons.append(_driver_reason(old.drivers, inputs.drivers))
         elif field.name == "targets_sha256":

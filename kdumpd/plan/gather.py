@@ -160,6 +160,7 @@ def gather(policy: Policy, root: Path = Path("/"), places: Places | None = None)
             dracut_modules=tuple(dict.fromkeys(name for target in targets for name in target.device.dracut_modules)),
             hands_off=hints.hands_off,
             reservation=facts.reservation if load else None,
+            engine=policy.scan.engine.value,
             firmware=root / "lib" / "firmware",
         )
         try:

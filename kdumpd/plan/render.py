@@ -39,6 +39,7 @@ def document(plan: Plan, situation: Situation) -> dict[str, object]:
         "reservation": situation.facts.reservation,
         "blocked": list(plan.blocked),
         "boot_reason": plan.boot_reason,
+        "scan": situation.inputs.scan if situation.inputs else "",
         "steps": [_document(step) for step in plan.steps],
     }
 
@@ -54,6 +55,7 @@ def lines(plan: Plan, situation: Situation) -> tuple[str, ...]:
     for step in plan.steps:
         if isinstance(step, BuildImage):
             out.append(f"build {step.output} ({step.boot}: {plan.boot_reason})")
+            out += [f"    page scan {situation.inputs.scan}"] if situation.inputs else []
         else:
             out.append(f"load kernel {step.release} and {step.image}")
         out += [f"    because {reason}" for reason in step.reasons]

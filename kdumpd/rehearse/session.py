@@ -167,6 +167,7 @@ class _Session:
                 hostname=HOSTNAME,
                 reservation=_reservation(scenario.crashkernel),
                 boot="dracut" if boot is Boot.DRACUT else "direct",
+                engine=scenario.policy.scan.engine.value,
             )
             path = image_build.build(step).path
         beside = image_build.manifest_beside(path)
@@ -177,7 +178,7 @@ class _Session:
             Phase.IMAGE,
             "image",
             f"{verb} for {described.inputs.kernel}, {described.inputs.boot} boot: {size / 1e6:.1f} MB packed, "
-            f"{described.unpacked / 1e6:.1f} MB unpacked",
+            f"{described.unpacked / 1e6:.1f} MB unpacked; page scan {described.inputs.scan}",
         )
         return Image(path, described.inputs.boot, size, described.unpacked, dict(described.parts))
 

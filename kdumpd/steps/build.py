@@ -33,7 +33,8 @@ class BuildImage:
 
     `boot` is "direct" or "dracut"; `dracut_modules` are the dracut modules that the targets need (dracut way only);
     `hands_off` are physical byte ranges (start, end) that the runner leaves out of the dump; `reservation` is in bytes,
-    None when it is not known. `output` is the image's final path; its manifest lies beside it.
+    None when it is not known; `engine` is the policy's scan.engine. `output` is the image's final path; its manifest
+    lies beside it.
     """
 
     release: str
@@ -47,5 +48,6 @@ class BuildImage:
     dracut_modules: tuple[str, ...] = ()
     hands_off: tuple[tuple[int, int], ...] = ()
     reservation: int | None = None
+    engine: str = "auto"
     firmware: Path = Path("/lib/firmware")
     reasons: tuple[str, ...] = ()

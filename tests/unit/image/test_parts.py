@@ -13,7 +13,9 @@ from kdumpd.errors import ImageError
 from kdumpd.image import archive, dracut, libraries, manifest, memory, settings, units
 from kdumpd.steps.build import BuildImage, CaptureTarget
 
-INPUTS = manifest.Inputs("0.1.0", "6.1", "p1", "direct", ("ext4",), "t1", "3.11", "0.25", "dracut 059", {"/a": "a1"})
+INPUTS = manifest.Inputs(
+    "0.1.0", "6.1", "p1", "direct", "by the kernel: x", ("ext4",), "t1", "3.11", "0.25", "dracut 059", {"/a": "a1"}
+)
 TARGET = CaptureTarget("UUID=ab-cd", "btrfs", "/@/var/crash", "/var/crash", ("nvme",), "subvolid=5")
 
 

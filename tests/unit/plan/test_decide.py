@@ -16,8 +16,10 @@ from kdumpd.steps.build import BuildImage
 from kdumpd.steps.load import LoadCrashKernel
 
 POLICY = '{"dump":{"level":31},"time_budget":900}'
-SOURCES = {"usr/lib/modules/6.1/ext4.ko": "e1", "/lib/libc.so.6": "l1"}
-INPUTS = Inputs("0.1.0", "6.1", "p1", "direct", ("virtio", "ext4"), "t1", "3.11", "0.25", "dracut 059", SOURCES)
+MODULE = "usr/lib/modules/6.1/updates/kdumpd_scan.ko"
+SOURCES = {MODULE: "k1", "usr/lib/modules/6.1/ext4.ko": "e1", "/lib/libc.so.6": "l1"}
+SCAN = "by the kernel: kdumpd_scan 1.0, unsigned"
+INPUTS = Inputs("0.1.0", "6.1", "p1", "direct", SCAN, ("virtio", "ext4"), "t1", "3.11", "0.25", "dracut 059", SOURCES)
 VMLINUZ = Path("/boot/vmlinuz-6.1")
 IMAGE = Path("/var/lib/kdumpd/6.1/capture.img")
 FACTS = HostFacts(
@@ -91,11 +93,16 @@ def test_a_new_machine_builds_then_loads() -> None:
         (with_inputs(drivers=("nvme", "ext4")), "the drivers changed: now nvme; no longer virtio"),
         (with_inputs(drivers=("ext4", "virtio")), "the drivers changed: their order"),
         (with_inputs(sources=SOURCES | {"/lib/libc.so.6": "l2"}), "changed: /lib/libc.so.6"),
-        (with_inputs(sources=dict.fromkeys(SOURCES, "2")), "changed: /lib/libc.so.6, usr/lib/modules/6.1/ext4.ko"),
+        (
+            with_inputs(sources=dict.fromkeys(SOURCES, "2")),
+            f"changed: /lib/libc.so.6, usr/lib/modules/6.1/ext4.ko, {MODULE}",
+        ),
         (
             with_inputs(sources={"/lib/libc.so.6": "l1", "/b": "b"}),
-            "it is made of other files: now /b; no longer usr/lib/modules/6.1/ext4.ko",
+            f"it is made of other files: now /b; no longer usr/lib/modules/6.1/ext4.ko, {MODULE}",
         ),
+        (with_inputs(sources=SOURCES | {MODULE: "k2"}), "kdumpd_scan was built anew"),
+        (with_inputs(scan="by the user engine: none"), "the page scan is now by the user engine: none"),
         (with_inputs(drivers=("virtio",), sources={"/lib/libc.so.6": "l1"}), "the drivers changed: no longer ext4"),
         (with_inputs(dracut="dracut 110"), "dracut changed: dracut 059 to dracut 110"),
     ],
@@ -156,11 +163,12 @@ def test_the_printed_plan_has_every_reason_and_the_whole_command_line() -> None:
     plan = decide(situation)
     assert render.lines(plan, situation) == (
         f"build {IMAGE} (direct: every target is a plain local disk)",
+        "    page scan by the kernel: kdumpd_scan 1.0, unsigned",
         "    because there is no image for kernel 6.1",
         f"load kernel 6.1 and {IMAGE}",
         "    because no crash kernel is loaded",
         "    with irqpoll",
     )
     document = render.document(plan, situation)
-    assert document["version"] == 1
+    assert (document["version"], document["scan"]) == (1, SCAN)
     assert [step["step"] for step in document["steps"]] == ["build-image", "load-crash-kernel"]  # type: ignore[attr-defined]

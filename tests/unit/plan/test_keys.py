@@ -12,7 +12,7 @@ from kdumpd.plan.situation import Situation
 from kdumpd.policy.load import parse
 from tests.unit.host.machine import FakeMachine
 from tests.unit.image.elf import module
-from tests.unit.image.kerneltree import tree
+from tests.unit.image.kerneltree import RELEASE, tree
 
 #: What a changed key is seen in. The image always carries the whole policy, whose hash its manifest has.
 POLICY = {"policy_sha256"}
@@ -23,7 +23,8 @@ CASES = [
     ("dump: {compression: zlib}", POLICY),
     ("dump: {dmesg: false}", POLICY),
     ("dump: {jobs: 2}", POLICY),
-    ("scan: {engine: user}", POLICY),
+    ("scan: {engine: user}", POLICY | {"scan", "sources"}),
+    ("scan: {engine: kernel}", POLICY),
     ("mapping: {strategy: chunk}", POLICY),
     ("mapping: {page_size: 2M}", POLICY),
     ("targets: [{path: /srv/other}]", POLICY | {"targets_sha256"}),
@@ -46,10 +47,11 @@ CASES = [
 def machine(tmp_path_factory: pytest.TempPathFactory) -> FakeMachine:
     found = FakeMachine(tmp_path_factory.mktemp("machine"))
     folder = tree(found.base / "root")
-    for name in ("sd_mod", "ahci"):
+    for path in ("kernel/sd_mod.ko", "kernel/ahci.ko", "updates/dkms/kdumpd_scan.ko"):
         dep = folder / "modules.dep"
-        dep.write_text(f"{dep.read_text()}kernel/{name}.ko:\n")
-        (folder / f"kernel/{name}.ko").write_bytes(module(f"name={name}"))
+        dep.write_text(f"{dep.read_text()}{path}:\n")
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(module("version=1.0", f"vermagic={RELEASE} SMP "))
     return found
 
 
