@@ -58,3 +58,13 @@ def present_pages(ranges: Iterable[Range], page_size: int) -> tuple[Interval, ..
         elif start < end:
             merged.append(Interval(start, end))
     return tuple(merged)
+
+
+def bad_orders_warning(blocks: int) -> str:
+    """The line about free blocks whose order was not believed."""
+    return f"{blocks} free blocks have an impossible order and are kept"
+
+
+def gaps_warning(parts: int) -> str:
+    """The line about what `vmcore.mem_map` left out for damage."""
+    return f"some pages are kept: parts of mem_map that cannot be found: {parts}"

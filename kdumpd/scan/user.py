@@ -15,7 +15,15 @@ from kdumpd.policy.model import PageKind
 from kdumpd.scan.fates import Fates
 from kdumpd.scan.planes import WINDOW, WindowJudge
 from kdumpd.scan.rules import Fate, Verdict, judge
-from kdumpd.scan.selection import BitmapSink, Interval, PageCounts, Progress, present_pages
+from kdumpd.scan.selection import (
+    BitmapSink,
+    Interval,
+    PageCounts,
+    Progress,
+    bad_orders_warning,
+    gaps_warning,
+    present_pages,
+)
 from kdumpd.vmcore.layout import PageLayout
 from kdumpd.vmcore.mem_map import MemMapRun
 from kdumpd.vmcore.memory import Memory
@@ -58,7 +66,7 @@ def scan(
         raise ScanError(f"mem_map cannot be followed after pfn {fates.position:#x}: {error}") from error
     warnings = walk.warnings()
     if core.mem_map_gaps:
-        warnings += (f"some pages are kept: parts of mem_map that cannot be found: {core.mem_map_gaps}",)
+        warnings += (gaps_warning(core.mem_map_gaps),)
     return fates.finish(walk.examined, warnings)
 
 
@@ -84,7 +92,7 @@ class _Walk:
         """What a person should know of the walk."""
         said = list(self._layout.unknown)
         if self._bad_orders:
-            said.append(f"{self._bad_orders} free blocks have an impossible order and are kept")
+            said.append(bad_orders_warning(self._bad_orders))
         if self._unreadable:
             said.append(f"{self._unreadable} pages are kept because their page structures cannot be read")
         return tuple(said)

@@ -1,0 +1,160 @@
+"""How old memory is to be mapped: the ranges, the strategy, the page tables that it takes. Pure but for `Machine.here`.
+
+`linear` maps all that the vmcore holds once, which GATHER can copy pages from as well; `chunk` maps the structures of
+mem_map alone, a window at a time; `page` maps one page after the other and is here for comparison. Called by
+`scan.engine` and `scan.kernel`. May import `policy.model`, `scan.requests` and `vmcore.memory`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from kdumpd.policy.model import MappingPageSize, MappingStrategy
+from kdumpd.scan.requests import Strategy
+from kdumpd.vmcore.memory import Range, Ranges
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+PAGE_SHIFT = {
+    MappingPageSize.AUTO: 30,
+    MappingPageSize.GIB_1: 30,
+    MappingPageSize.MIB_2: 21,
+    MappingPageSize.KIB_4: 12,
+}
+NAME = {30: "1G", 21: "2M", 12: "4K"}
+STRATEGY = {
+    MappingStrategy.LINEAR: Strategy.LINEAR,
+    MappingStrategy.CHUNK: Strategy.CHUNK,
+    MappingStrategy.PAGE: Strategy.PAGE,
+}
+
+LOWEST = MIB  # what lies below is the capture kernel's own first megabyte, whatever the PT_LOADs say
+MANY_RUNS = 512  # of mem_map: from here on chunk costs twice what linear does (docs/scan.md)
+# The part of the available memory that page tables may take: the writer wants the rest. More where it buys speed.
+SHARE, SHARE_FRAGMENTED = 16, 4
+_TABLE = 4096
+_MOST_TEXT = 64 * KIB
+
+_RESOURCE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : ", re.MULTILINE)
+_AVAILABLE = re.compile(r"^MemAvailable:\s+(\d+) kB", re.MULTILINE)
+
+
+class Machine(NamedTuple):
+    """What the capture kernel's machine can do. `leaf_shift`: the largest page that it maps with.
+
+    `available`: bytes of memory. `own`: what the capture kernel uses, RAM or not.
+    """
+
+    leaf_shift: int
+    available: int
+    own: Ranges
+
+    @classmethod
+    def of(cls, cpuinfo: str, meminfo: str, command_line: str, iomem: str, granule: int = 4096) -> Machine:
+        """From the texts of these files in /proc; `granule`: bytes of this kernel's pages."""
+        # Only x86 lists flags; aarch64 maps 1 GiB at once wherever its pages are 4 KiB.
+        able = " pdpe1gb" in cpuinfo if "\nflags" in cpuinfo else granule == 4096
+        huge = "nohugeiomap" not in command_line.split()
+        found = _AVAILABLE.search(meminfo)
+        resources = ((int(start, 16), int(end, 16) + 1) for start, end in _RESOURCE.findall(iomem))
+        return cls(
+            (30 if able else 21) if huge else 12,
+            int(found[1]) * KIB if found else 0,
+            Ranges(sorted(extent for extent in resources if extent[1] > 1)),  # without privilege all read as 0-0
+        )
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This machine; what /proc does not tell counts as little memory, or none."""
+        cpuinfo, meminfo, command_line, iomem = map(_text, ("cpuinfo", "meminfo", "cmdline", "iomem"))
+        return cls.of(cpuinfo, meminfo, command_line, iomem, os.sysconf("SC_PAGE_SIZE"))
+
+
+class Choice(NamedTuple):
+    """How memory is mapped: by pages of at most 1 << `page_shift`; `why` is for the log."""
+
+    strategy: Strategy
+    page_shift: int
+    why: str
+
+
+def choose(
+    strategy: MappingStrategy, page_size: MappingPageSize, runs: int, ranges: Sequence[Range], machine: Machine
+) -> Choice:
+    """The policy's wish where it has one; else linear where its page tables are cheap, and chunk where they are not.
+
+    `runs`: how many mem_map has as far as somebody has looked. `ranges`: what linear would map.
+    """
+    shift = PAGE_SHIFT[page_size]
+    if strategy is not MappingStrategy.AUTO:
+        return Choice(STRATEGY[strategy], shift, f"{strategy.value} by the policy")
+    leaf = min(shift, machine.leaf_shift)
+    needed = table_bytes(ranges, leaf)
+    fragmented = runs > MANY_RUNS
+    allowed = machine.available // (SHARE_FRAGMENTED if fragmented else SHARE)
+    size = sum(end - start for start, end in ranges)
+    shape = f"mem_map in {'more than ' if fragmented else ''}{min(runs, MANY_RUNS)} runs"
+    tables = f"{-(-needed // KIB)} KiB of page tables for {size / GIB:.1f} GiB by {NAME[leaf]}"
+    if not ranges:
+        return Choice(Strategy.CHUNK, shift, f"chunk: there is nothing to map linearly, {shape}")
+    if leaf == 12 and not fragmented:
+        return Choice(Strategy.CHUNK, shift, f"chunk: linear would take {tables} and be no faster, {shape}")
+    if needed > allowed:
+        limit = f"of {allowed // KIB} KiB allowed"
+        return Choice(Strategy.CHUNK, shift, f"chunk: linear would take {tables}, {limit}, {shape}")
+    return Choice(Strategy.LINEAR, shift, f"linear: {tables}, {shape}")
+
+
+def linear_ranges(
+    stored: Iterable[Range], hands_off: Iterable[Range], own: Iterable[Range], granule: int = 4096
+) -> Ranges:
+    """What may be mapped linearly: what the vmcore has, less those ranges, in whole pages, from the second MiB on."""
+    taken = Ranges(sorted((*hands_off, *own, (0, LOWEST))))
+    kept = ((-(-start // granule) * granule, end // granule * granule) for start, end in _less(stored, taken))
+    return Ranges(extent for extent in kept if extent[0] < extent[1])
+
+
+def _less(ranges: Iterable[Range], taken: Ranges) -> Iterator[Range]:
+    for start, end in ranges:
+        for lower, upper in taken:
+            if lower >= end:
+                break
+            if upper > start:
+                yield Range(start, lower)
+                start = upper
+        yield Range(start, end)
+
+
+def table_bytes(ranges: Iterable[Range], leaf_shift: int) -> int:
+    """The page tables below the top level that a linear map of these ranges takes, computed.
+
+    The module cuts a range so that virtual addresses are aligned as physical ones are; where a table could serve two
+    ranges, each is counted with one of its own.
+    """
+    tables = 0
+    for start, end in ranges:
+        tables += _tables(start, end, 21, leaf_shift) + _tables(start, end, 30, leaf_shift) + _spans(start, end, 39)
+    return tables * _TABLE
+
+
+def _tables(start: int, end: int, span_shift: int, leaf_shift: int) -> int:
+    """How many tables that span 1 << `span_shift` each: none where a leaf of that size does it."""
+    span = 1 << span_shift
+    first, last = -(-start // span) * span, end // span * span
+    if leaf_shift < span_shift or first >= last:
+        return _spans(start, end, span_shift)
+    return _spans(start, first, span_shift) + _spans(last, end, span_shift)
+
+
+def _spans(start: int, end: int, shift: int) -> int:
+    return (end - 1 >> shift) - (start >> shift) + 1 if start < end else 0
+
+
+def _text(name: str) -> str:
+    try:
+        with open(f"/proc/{name}", encoding="latin-1") as stream:
+            return stream.read(_MOST_TEXT)
+    except OSError:
+        return ""
