@@ -5,7 +5,7 @@
  *	main.c		the device: open, close, requests, poll, parameters, counted memory
  *	request.c	copies a request in, has it checked and done, and copies the answer out
  *	check.c		everything that can be wrong with the numbers of a request
- *	map.c		makes and gives up the mappings of old memory, as plan.c cuts them
+ *	map.c		the mappings of old memory: make.c makes them as plan.c cuts them
  *	leaves.c	reads back what the mappings became, and logs it
  *	cursor.c	from a physical address to the bytes there
  *	scan.c, judge.c	decide what is worth dumping
@@ -174,11 +174,14 @@ long ks_request_progress(struct ks_file *file, void __user *request);
 int ks_check_layout(struct kdumpd_layout *layout, u32 *level);
 int ks_check_ranges(const struct kdumpd_range *ranges, u32 count, u64 start, u64 end);
 int ks_check_runs(const struct kdumpd_run *runs, u32 count, u64 start, u64 end, u64 struct_size);
-int ks_check_old(u64 start, u64 end);	/* is it old memory? -EOVERFLOW, -EBUSY, -EADDRNOTAVAIL */
+int ks_check_old(u64 start, u64 end);	/* is it old memory? -EOVERFLOW, -EBUSY, -EADDRNOTAVAIL, -EOPNOTSUPP */
+const char *ks_check_reason(int error);
 
-/* map.c: a map of checked ranges, held once; @answer has what was asked for and gets what came of it. */
+/* make.c: a map of checked ranges, held once; @answer has what was asked for and gets what came of it. */
 struct ks_map *ks_map_make(struct ks_file *file, const struct kdumpd_range *ranges,
 			   struct kdumpd_map *answer);
+
+/* map.c */
 int ks_map_add(struct ks_file *file, struct ks_map *map);	/* gives it its number; with @lock held */
 struct ks_map *ks_map_get(struct ks_file *file, u32 id);	/* or ERR_PTR(-ENOENT, -EINTR) */
 void ks_map_put(struct ks_map *map);
@@ -187,6 +190,8 @@ void ks_map_release(struct ks_file *file);	/* the file is going: nobody else use
 void *ks_page_map(u64 physical, int *error);	/* one page of this kernel's size, cached; or NULL */
 void ks_page_unmap(void *page);
 const struct ks_map *ks_premapped(void);	/* mapped when the module was loaded; may have no pieces */
+void ks_premap(struct kdumpd_range *ranges, u32 count);	/* sorts them, and passes over what is refused */
+void ks_premap_end(void);
 
 /* cursor.c */
 void ks_cursor_init(struct ks_cursor *cursor, const struct ks_map *map);
@@ -213,9 +218,9 @@ u64 ks_physical_limit(void);	/* the first address that no page table can hold */
 int ks_scan_run(struct ks_file *file, struct ks_scan *scan);
 /*
  * Ends what a scan of this file left behind if its caller died in it. Waits for workers a bounded
- * time; what does not answer keeps its memory, its map and the module.
+ * time. False: one does not answer; then it keeps its memory and its map, and the file stays too.
  */
-void ks_scan_release(struct ks_file *file);
+bool ks_scan_release(struct ks_file *file);
 
 /* gather.c: 0, also where it stopped early; -ENXIO if the very first page is not covered. */
 int ks_gather_run(struct ks_file *file, struct ks_gather *gather);
