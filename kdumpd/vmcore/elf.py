@@ -33,6 +33,7 @@ _NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
 
 _PHYSICAL_LIMIT = 1 << 52  # bytes: the widest physical address of x86_64 and of aarch64
 _MOST_PROGRAM_HEADERS = 1 << 17
+_HEADERS_AT_ONCE = 1 << 10
 _MOST_UNSTORED = 4096  # bytes of memory for each byte in the file: page structures alone are 1 in 64
 _MOST_TIMES_STORED = 2  # the file's bytes as memory: x86_64 has the kernel's image a second time
 _SMALL_FILE = 1 << 30  # bytes
@@ -76,10 +77,11 @@ class Segments(Sequence[Segment]):
         return Segment(*self._words[at : at + len(Segment._fields)])
 
     def ascending(self) -> Iterator[Segment]:
-        """Yield them by physical address."""
-        physical = self._words[:: len(Segment._fields)]
-        for at in sorted(range(len(self)), key=physical.__getitem__):
-            yield self[at]
+        """Yield them by physical address; in file order where that is the same."""
+        order = [physical * _MOST_PROGRAM_HEADERS + at for at, (physical, *_) in enumerate(self)]
+        order.sort()
+        for place in order:
+            yield self[place % _MOST_PROGRAM_HEADERS]
 
 
 class ElfCore(NamedTuple):
@@ -120,13 +122,12 @@ def parse(fd: int, name: str) -> ElfCore:
         raise VmcoreError(f"{name}: no program headers: the file holds no memory")
     if count > _MOST_PROGRAM_HEADERS:
         raise VmcoreError(f"{name}: {count} program headers, more than {_MOST_PROGRAM_HEADERS}: damaged header")
-    table = file.read(header_offset, count * entry_size, f"{count} program headers")
 
     segments = Segments()
     memory = stored = 0
     pieces: list[bytes] = []
     note_bytes = 0
-    for index, entry in enumerate(_PROGRAM_HEADER.iter_unpack(table)):
+    for index, entry in enumerate(_program_headers(file, header_offset, count)):
         kind, _flags, offset, virtual, physical, file_size, memory_size, _align = entry
         if kind == _PT_NOTE:
             note_bytes += file_size
@@ -152,6 +153,15 @@ def parse(fd: int, name: str) -> ElfCore:
     return ElfCore(machine, segments, notes, vmcoreinfo, prstatus_count, file.size)
 
 
+def _program_headers(file: _File, offset: int, count: int) -> Iterator[tuple[int, ...]]:
+    """Yield the fields of each; not all are held at once, since there may be a hundred thousand."""
+    what = f"{count} program headers"
+    file.require(offset, count * _PROGRAM_HEADER.size, what)
+    for first in range(0, count, _HEADERS_AT_ONCE):
+        size = min(count - first, _HEADERS_AT_ONCE) * _PROGRAM_HEADER.size
+        yield from _PROGRAM_HEADER.iter_unpack(file.read(offset + first * _PROGRAM_HEADER.size, size, what))
+
+
 def _found(ident: bytes) -> str:
     """What the file is instead, where that is known."""
     if ident.startswith(b"KDUMP   "):
@@ -171,12 +181,16 @@ class _File:
         except OSError as error:
             raise VmcoreError(f"{name}: cannot be read at an offset ({error.strerror}); give a file") from error
 
-    def read(self, offset: int, size: int, what: str) -> bytes:
+    def require(self, offset: int, size: int, what: str) -> None:
+        """VmcoreError unless the file is long enough."""
         if offset + size > self.size:
             raise VmcoreError(
                 f"{self.name}: {what} would end at offset {offset + size}, "
                 f"the file at {self.size}: the file is cut or its header damaged"
             )
+
+    def read(self, offset: int, size: int, what: str) -> bytes:
+        self.require(offset, size, what)
         try:
             content = os.pread(self.fd, size, offset)
         except OSError as error:

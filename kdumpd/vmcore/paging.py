@@ -15,7 +15,7 @@ from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.architecture import Geometry, geometry, root_table
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
-_CACHED_BYTES = 512 << 10
+_CACHED_BYTES = 128 << 10
 _ADDRESSES = 1 << 64
 
 

@@ -45,8 +45,8 @@ FIELDS = {
 _UTSNAME = 0x200000
 _NODE_ONLINE_MAP = 0x201000
 _NODE_DATA = 0x202000
-_ROOTS = 0x204000
-_SECTIONS = 0x20C000
+ROOTS = 0x204000
+SECTIONS = 0x20C000
 _PGDAT = 0x210000
 _TABLES = 0x300000
 _MEM_MAP = 16 * MIB
@@ -86,7 +86,7 @@ class VmcoreBuilder:
             "SYMBOL(node_data)": self.image(_NODE_DATA),
             "SYMBOL(init_top_pgt)": self.image(_TABLES),
             "SYMBOL(swapper_pg_dir)": self.image(_TABLES),
-            "SYMBOL(mem_section)": f"{DIRECT + _ROOTS:x}",
+            "SYMBOL(mem_section)": f"{DIRECT + ROOTS:x}",
             "SYMBOL(_stext)": self.image(0x100000),
             **(info or {}),
         }
@@ -233,10 +233,10 @@ class VmcoreBuilder:
         per_root = PAGE // size
         for number in self.sections:
             root = number // per_root
-            self.write(_ROOTS + 8 * root, pack("<Q", DIRECT + _SECTIONS + root * PAGE))
+            self.write(ROOTS + 8 * root, pack("<Q", DIRECT + SECTIONS + root * PAGE))
             flags = SECTION_ONLINE & ~(0b100 if number in offline else 0)
             coded = VMEMMAP | flags
-            self.write(_SECTIONS + root * PAGE + number % per_root * size, pack("<QQ", coded, 0))
+            self.write(SECTIONS + root * PAGE + number % per_root * size, pack("<QQ", coded, 0))
             start = self.mem_map_of(number)
             self.write(start, bytes(structure) * SECTION_PAGES)
             virtual = VMEMMAP + number * self._section_bytes

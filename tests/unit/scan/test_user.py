@@ -13,7 +13,7 @@ from kdumpd.policy.model import PageKind
 from kdumpd.scan import unfiltered, user
 from kdumpd.scan.selection import Interval, PageCounts, present_pages
 from kdumpd.vmcore.vmcore import Vmcore
-from tests.builders.vmcore import _SECTIONS, MIB, SECTION_PAGES, VMEMMAP, VmcoreBuilder
+from tests.builders.vmcore import MIB, SECTION_PAGES, SECTIONS, VMEMMAP, VmcoreBuilder
 
 LRU = 1 << 4
 ALL = PageKind(31)
@@ -210,7 +210,7 @@ def test_absurd_vmcoreinfo_is_a_scan_error_in_one_line(info: dict[str, str | Non
 def test_parts_of_mem_map_that_cannot_be_found_are_kept_and_said(tmp_path: Path) -> None:
     builder = VmcoreBuilder()
     builder.page(SECTION_PAGES, _mapcount=-129, private=10)
-    builder.write(_SECTIONS + 16, (0x1234567F00 | 7).to_bytes(8, "little"))  # the second section points nowhere
+    builder.write(SECTIONS + 16, (0x1234567F00 | 7).to_bytes(8, "little"))  # the second section points nowhere
     bits, counts = scanned(builder, tmp_path)
     assert counts.warnings == ("some pages are kept: parts of mem_map that cannot be found: 1",)
     assert bits.all_kept(SECTION_PAGES, SECTION_PAGES + 1024)
