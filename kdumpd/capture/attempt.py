@@ -1,40 +1,29 @@
 """One target's try: find and mount it, save the log, save the dump or what can be had of it, tell the story, unmount.
 
-The first part of the ladder is here: a scan that fails leads to an unfiltered dump if that is sure to fit. What comes
-after (the next target, the log alone, the end) is `capture.ladder`'s. May import what is below that in `capture`.
+The dump's own rungs are `capture.dumping`'s; what comes after them (the next target, the log alone, the end) is
+`capture.ladder`'s. May import what is below that in `capture`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from kdumpd.capture import crash as crashed
 from kdumpd.capture import record
 from kdumpd.capture.child import Tell
-from kdumpd.capture.door import Failure, Outcome, Result
+from kdumpd.capture.door import Outcome, Result
+from kdumpd.capture.dumping import Dumping
 from kdumpd.capture.machine import Machine
-from kdumpd.capture.mark import Mark
 from kdumpd.capture.probe import Probe
 from kdumpd.capture.record import Crash, Kept
-from kdumpd.capture.save import (
-    INCOMPLETE,
-    Engine,
-    SaveOptions,
-    Watch,
-    as_json,
-    require_room_unfiltered,
-    save_dump,
-)
+from kdumpd.capture.save import INCOMPLETE
 from kdumpd.capture.settings import Settings
 from kdumpd.capture.step import Steps
-from kdumpd.dumpfile.writer import Progress
 from kdumpd.errors import TargetError
-from kdumpd.scan.selection import PageCounts
+from kdumpd.policy.model import EngineChoice
 from kdumpd.target import device, local
-from kdumpd.vmcore.vmcore import Vmcore
 
 _WAIT = 30.0  # seconds for a device to come up
 _TARGET = 60.0  # ... and for it to be mounted, whose journal may have to be replayed
@@ -45,10 +34,6 @@ _UNMOUNT = 60.0
 # What a spent budget leaves the steps that save the log: a crash is never left without a trace.
 _FLOOR = 15.0
 _SHARE = 0.75  # of the time left, for a dump that has other targets behind it
-_SCAN_SHARE = 0.5  # of a dump's time: an unfiltered dump needs the rest
-_PROGRESS = 5.0  # seconds between two lines about a dump that goes on
-
-_SCANNING, _WRITING = 0, 1
 
 
 class Attempt:
@@ -128,19 +113,10 @@ class Attempt:
     def save_dump(self, others: bool) -> bool:
         """vmcore is in the directory, complete and on the disk; `others`: further targets can be tried after this."""
         self._write_record(keep_room=True)
-        mark = Mark()
-        start = self._steps.console.clock()
         allowed = max(0.0, self._steps.left * (_SHARE if others else 1.0))
-
-        def sooner() -> float:
-            return start + allowed * (_SCAN_SHARE if mark.get() == _SCANNING else 1.0)
-
         self._steps.say("dump", f"begins, {allowed:.0f} s at most")
-        outcome = self._steps.run("dump", allowed, self._dumping(Engine.USER, mark), sooner=sooner)
-        if outcome.failure is not None and mark.get() == _SCANNING and _scan_failed(outcome.failure):
-            self._steps.incident("dump", "the pages could not be chosen: an unfiltered dump is tried")
-            rest = max(0.0, start + allowed - self._steps.console.clock())
-            outcome = self._steps.run("dump", rest, self._dumping(Engine.UNFILTERED, mark))
+        machine, final = self._machine, f"{self._directory}/vmcore"
+        outcome = Dumping(machine.vmcore, final, machine.scanner, self._steps, self._settings).run(allowed)
         return self._take(outcome)
 
     def _take(self, outcome: Outcome) -> bool:
@@ -152,7 +128,17 @@ class Attempt:
         meaning = self._dump["free_pages"]["meaning"]
         for warning in (*self._dump["warnings"], *([meaning] if meaning else ())):
             self._steps.incident("scan", warning)
+        self._tell_trouble(self._dump)
         return True
+
+    def _tell_trouble(self, dump: dict[str, Any]) -> None:
+        """What the page-scan module did not do: an incident only where the policy names it."""
+        steps, scan, source = self._steps, dump["scan"], dump["source_trouble"]
+        say = steps.incident if self._settings.policy.scan.engine is EngineChoice.KERNEL else steps.note
+        if scan is not None and scan["fell_back"]:
+            say("scan", f"the module did not get to the end: {scan['why']}")
+        if source:
+            say("dump", f"pages came from the vmcore, not from the module's map, in the end: {source}")
 
     def _telling_what_stays(self, tell: Tell) -> Result:
         """In a child: the file system may be what the dump failed from."""
@@ -160,42 +146,6 @@ class Attempt:
             size = os.stat(f"{self._directory}/vmcore{INCOMPLETE}").st_size
             tell("dump", f"what was written stays as vmcore{INCOMPLETE}, {size >> 20} MiB")
         return {}
-
-    def _dumping(self, engine: Engine, mark: Mark) -> Callable[[Tell], Result]:
-        dump, vmcore, final = self._settings.policy.dump, self._machine.vmcore, f"{self._directory}/vmcore"
-        options = SaveOptions(
-            dump.level,
-            dump.compression,
-            dump.jobs,
-            self._settings.hands_off,
-            engine,
-            self._settings.policy.retention.min_free,
-        )
-        clock = self._steps.console.clock
-
-        def work(tell: Tell) -> Result:
-            said = clock()
-
-            def scanned(counts: PageCounts) -> None:
-                mark.set(_WRITING)
-                tell("scan", f"{counts.kept} of {counts.total} pages chosen ({engine.value})")
-
-            def progress(now: Progress) -> None:
-                nonlocal said
-                if clock() - said >= _PROGRESS:
-                    said = clock()
-                    tell("dump", f"{now.pages} of {now.total} pages, {now.size >> 20} MiB")
-
-            with Vmcore.open(vmcore) as core:
-                if engine is Engine.UNFILTERED:
-                    with suppress(FileNotFoundError):
-                        os.unlink(final + INCOMPLETE)
-                    require_room_unfiltered(core, final, options.min_free)
-                saved = as_json(save_dump(core, final, options, Watch(scanned, progress)))
-            tell("dump", f"saved: {saved['pages']['written']} pages, {saved['size']} bytes, checked and synced")
-            return saved
-
-        return work
 
     def close(self) -> None:
         """The story is told beside the dump, everything is on the disk, and an opened target is unmounted."""
@@ -235,11 +185,6 @@ class Attempt:
 
         if self._steps.run("unmount", _UNMOUNT, work, floor=_UNMOUNT).failure is not None:
             self._steps.run("unmount", _UNMOUNT, lambda tell: _detached(machine), floor=_RECORD)
-
-
-def _scan_failed(failure: Failure) -> bool:
-    """Whether the failure, before the pages were chosen, says nothing against a dump of all pages."""
-    return failure.kind not in ("stopped", "DumpError", "TargetError", "OSError")
 
 
 def _detached(machine: Machine) -> Result:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from kdumpd.capture import kernel
+from kdumpd.scan import device
 from kdumpd.target.device import Places
 
 _FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_NOATIME
@@ -36,6 +37,7 @@ class Machine(NamedTuple):
 
     settings: str = "/etc/kdumpd"
     vmcore: str = "/proc/vmcore"
+    scanner: str = device.PATH
     command_line: str = "/proc/cmdline"
     mount_point: str = "/run/kdumpd/targets"
     devices: Places = Places()

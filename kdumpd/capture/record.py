@@ -47,6 +47,8 @@ class Kept(NamedTuple):
 def document(settings: Settings, crash: Crash, kept: Kept, steps: Steps) -> dict[str, Any]:
     """The content of kdumpd.json; times in seconds since the capture kernel started, sizes in bytes."""
     console = steps.console
+    dump = dict(kept.dump) if kept.dump is not None else None
+    scan = dump.pop("scan") if dump is not None else None
     return {
         "format": FORMAT,
         "kdumpd": __version__,
@@ -66,7 +68,8 @@ def document(settings: Settings, crash: Crash, kept: Kept, steps: Steps) -> dict
         "target": kept.target,
         "directory": kept.directory,
         "dmesg": kept.dmesg,
-        "dump": kept.dump,
+        "scan": scan,
+        "dump": dump,
         "failure": kept.failure,
         "memory": {"smallest_available": console.smallest_memory, "stage": console.smallest_stage},
         "timings": [timing._asdict() for timing in steps.timings],

@@ -6,7 +6,6 @@ that is there. May import `scan`, `dumpfile.writer`, `dumpfile.format`, `target`
 
 from __future__ import annotations
 
-import enum
 import os
 import time
 from collections.abc import Callable
@@ -16,47 +15,59 @@ from kdumpd.capture.kernel import rename_new
 from kdumpd.dumpfile.format import HEADER, Flags, Header
 from kdumpd.dumpfile.writer import DumpReport, Progress, WriteOptions, automatic_jobs, write_dump
 from kdumpd.errors import DumpError, KdumpdError
-from kdumpd.policy.model import Compression, PageKind
-from kdumpd.scan import unfiltered, user
+from kdumpd.policy.model import Compression, EngineChoice, PageKind
+from kdumpd.scan import engine, unfiltered
+from kdumpd.scan.engine import ScanOptions, ScanReport
+from kdumpd.scan.gather import GatheredPages
 from kdumpd.scan.selection import BitmapSink, Interval, PageCounts
 from kdumpd.target.local import free_bytes, sync_directory
 from kdumpd.vmcore.vmcore import Vmcore
 
 INCOMPLETE = ".incomplete"
+UNFILTERED = "unfiltered"
 _FREE_TOLERANCE = 0.01  # of the kernel's own count: FORMATS.md, rule 11
 # Pages that a processor may hold back from the kernel's count: 125 in each of four zones (mm/vmstat.c, stat_threshold).
 _FREE_DELTA = 125 * 4
 _DESCRIPTOR_AND_BITS = 25  # bytes a page that is not its content, rounded up
 
 
-class Engine(enum.StrEnum):
-    """What chooses the pages: the scan of page structures, or nothing at all."""
-
-    USER = "user"
-    UNFILTERED = "unfiltered"
-
-
-_SCANS = {Engine.USER: user.scan, Engine.UNFILTERED: unfiltered.scan}
-
-
 class SaveOptions(NamedTuple):
     """What to save and how; `jobs` None is automatic; `hands_off` physical byte ranges that are never read;
 
-    `min_free` bytes that must stay free on the file system.
+    `scan` None keeps all pages; `min_free` bytes that must stay free on the file system.
     """
 
     level: PageKind
     compression: Compression
     jobs: int | None = None
     hands_off: tuple[tuple[int, int], ...] = ()
-    engine: Engine = Engine.USER
+    scan: ScanOptions | None = ScanOptions()
     min_free: int = 0
+
+
+class Chosen(NamedTuple):
+    """The pages of a dump: how many of what kind, how they were chosen (None: unfiltered), where they are read
+
+    (None: from the vmcore).
+    """
+
+    counts: PageCounts
+    scan: ScanReport | None
+    pages: GatheredPages | None = None
+
+    def describe(self) -> str:
+        """Who chose them, in a few words."""
+        if self.scan is None:
+            return UNFILTERED
+        if self.scan.engine is not EngineChoice.KERNEL:
+            return self.scan.why
+        return f"{self.scan.engine.value}, {self.scan.strategy} {self.scan.page_size}"
 
 
 class Watch(NamedTuple):
     """Who is told: `scanned` once the pages are chosen, `progress` while they are written."""
 
-    scanned: Callable[[PageCounts], None] = lambda counts: None
+    scanned: Callable[[Chosen], None] = lambda chosen: None
     progress: Callable[[Progress], None] = lambda progress: None
 
 
@@ -71,7 +82,7 @@ class FreePages(NamedTuple):
 class Saved(NamedTuple):
     """A finished dump; `seconds` for all of it; `warnings` of what did not go well and cost nothing of it."""
 
-    engine: Engine
+    chosen: Chosen
     report: DumpReport
     free_pages: FreePages
     seconds: float
@@ -84,20 +95,26 @@ def save_dump(core: Vmcore, final: str, options: SaveOptions, watch: Watch | Non
     start = time.monotonic()
     require_new(final, core.name)
     temporary = final + INCOMPLETE
-    level = PageKind(0) if options.engine is Engine.UNFILTERED else options.level
+    level = PageKind(0) if options.scan is None else options.level
+    choices: list[Chosen] = []
     write = WriteOptions(level, options.compression, options.jobs or automatic_jobs(), PageKind.ZERO in level)
 
     def select(sink: BitmapSink) -> PageCounts:
-        counts = _SCANS[options.engine](core, level, _frames(options.hands_off, core.page_size), sink)
-        told.scanned(counts)
-        return counts
+        choices.append(_choose(core, level, options, sink))
+        told.scanned(choices[0])
+        return choices[0].counts
 
     def progress(now: Progress) -> None:
         require_room(final, options.min_free)
         told.progress(now)
 
     require_room(final, options.min_free)
-    report = write_dump(core, temporary, write, select, progress)
+    try:
+        report = write_dump(core, temporary, write, select, progress, lambda: choices[0].pages)
+    finally:
+        for choice in choices:
+            if choice.pages is not None:
+                choice.pages.close()
     check(temporary, report)
     free_pages = compare_free_pages(core, report.counts, options)
     try:
@@ -105,7 +122,15 @@ def save_dump(core: Vmcore, final: str, options: SaveOptions, watch: Watch | Non
     except OSError as error:
         raise DumpError(f"{final}: the finished dump stays at {temporary}: {error.strerror}") from error
     warnings = (*report.counts.warnings, *named_on_disk(final))
-    return Saved(options.engine, report, free_pages, time.monotonic() - start, warnings)
+    return Saved(choices[0], report, free_pages, time.monotonic() - start, warnings)
+
+
+def _choose(core: Vmcore, level: PageKind, options: SaveOptions, sink: BitmapSink) -> Chosen:
+    frames = _frames(options.hands_off, core.page_size)
+    if options.scan is None:
+        return Chosen(unfiltered.scan(core, level, frames, sink), None)
+    selected = engine.select(core, level, frames, sink, None, options.scan)
+    return Chosen(selected.counts, selected.report, selected.pages)
 
 
 def named_on_disk(final: str) -> tuple[str, ...]:
@@ -164,7 +189,7 @@ def check(path: str, report: DumpReport) -> None:
 
 def compare_free_pages(core: Vmcore, counts: PageCounts, options: SaveOptions) -> FreePages:
     """What the scan took for free beside what the crashed kernel counted; nothing to compare where none was wanted."""
-    if PageKind.FREE not in options.level or options.engine is Engine.UNFILTERED:
+    if PageKind.FREE not in options.level or options.scan is None:
         return FreePages(counts.free, None, "")
     try:
         kernel = core.free_pages()
@@ -182,11 +207,14 @@ def compare_free_pages(core: Vmcore, counts: PageCounts, options: SaveOptions) -
 
 def as_json(saved: Saved) -> dict[str, Any]:
     """What a report says about a finished dump: counts by kind, sizes in bytes, times in seconds."""
-    report = saved.report
+    report, scan = saved.report, saved.chosen.scan
     pages = report.counts._asdict()
     del pages["warnings"]
     return {
-        "engine": saved.engine.value,
+        "engine": scan.engine.value if scan else UNFILTERED,
+        "scan": _scan_as_json(scan),
+        "source": "vmcore" if saved.chosen.pages is None else "map",
+        "source_trouble": report.trouble,
         "jobs": report.jobs,
         "pages": {**pages, "written": report.pages, "zero": report.zero, "raw": report.raw},
         "free_pages": saved.free_pages._asdict(),
@@ -201,6 +229,13 @@ def as_json(saved: Saved) -> dict[str, Any]:
         "write_nanoseconds_per_page": round(report.write_seconds * 1e9 / max(1, report.pages), 2),
         "warnings": list(saved.warnings),
     }
+
+
+def _scan_as_json(scan: ScanReport | None) -> dict[str, Any] | None:
+    """How the pages were chosen; None where all were taken."""
+    if scan is None:
+        return None
+    return {**scan._asdict(), "engine": scan.engine.value, "leaves": scan.leaves._asdict()}
 
 
 def _frames(ranges: tuple[tuple[int, int], ...], page_size: int) -> tuple[Interval, ...]:

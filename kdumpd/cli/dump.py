@@ -12,8 +12,9 @@ from types import FrameType
 
 from kdumpd.capture.save import INCOMPLETE, Saved, SaveOptions, as_json, save_dump
 from kdumpd.errors import UsageError
-from kdumpd.policy.model import Compression, PageKind
+from kdumpd.policy.model import Compression, EngineChoice, PageKind
 from kdumpd.policy.units import parse_compression
+from kdumpd.scan.engine import ScanOptions
 from kdumpd.vmcore.vmcore import Vmcore
 
 _MOST_LEVEL = 31
@@ -23,7 +24,12 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 def run(options: argparse.Namespace) -> int:
     """Write the dump; a failure leaves nothing of it, unless the vmcore is gone after a reboot."""
-    wanted = SaveOptions(page_kinds(options.level), compression(options.compression), jobs(options.jobs))
+    wanted = SaveOptions(
+        page_kinds(options.level),
+        compression(options.compression),
+        jobs(options.jobs),
+        scan=ScanOptions(EngineChoice(options.engine)),
+    )
     temporary = Path(options.output + INCOMPLETE)
     already = temporary.exists()
     for number in _SIGNALS:
@@ -37,7 +43,13 @@ def run(options: argparse.Namespace) -> int:
                 _clean(temporary, keep=Path(options.vmcore).resolve().parts[:2] == ("/", "proc"))
             raise
     print(json.dumps({"dump": options.output, **as_json(saved)}, indent=2) if options.json else _text(options, saved))
-    for warning in (*saved.warnings, saved.free_pages.meaning):
+    trouble = saved.report.trouble
+    for warning in (
+        *saved.warnings,
+        saved.free_pages.meaning,
+        saved.chosen.describe() if saved.chosen.scan and saved.chosen.scan.fell_back else "",
+        f"pages came from the vmcore, not from the module's map, in the end: {trouble}" if trouble else "",
+    ):
         if warning:
             print(f"kdumpd dump: {warning}", file=sys.stderr)
     return 0

@@ -108,7 +108,10 @@ VERBS: tuple[Verb, ...] = (
                 "--compression", default="zstd", metavar="KIND[:LEVEL]", help="zstd, zlib or none (default %(default)s)"
             ),
             _argument(
-                "--engine", choices=("auto", "user"), default="auto", help="what scans the pages (default %(default)s)"
+                "--engine",
+                choices=("auto", "kernel", "user"),
+                default="auto",
+                help="what scans the pages; kernel only on /proc/vmcore (default %(default)s)",
             ),
             _argument("--jobs", default="auto", metavar="N", help="worker processes, or auto (default)"),
             _argument("--format", choices=("kdump",), default="kdump", help="file format (default %(default)s)"),

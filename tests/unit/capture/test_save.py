@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kdumpd.capture.save import (
-    Engine,
+    Chosen,
     FreePages,
     SaveOptions,
     Watch,
@@ -70,7 +70,7 @@ def test_a_file_that_is_there_is_never_replaced(tmp_path: Path, vmcore: str) -> 
 def test_a_file_that_comes_while_the_dump_is_written_is_not_replaced(tmp_path: Path, vmcore: str) -> None:
     final = tmp_path / "dump"
 
-    def intrude(counts: PageCounts) -> None:
+    def intrude(chosen: Chosen) -> None:
         final.write_text("mine")
 
     watch = Watch(scanned=intrude)
@@ -95,7 +95,7 @@ def test_an_unfiltered_dump_is_begun_only_if_all_of_memory_fits(tmp_path: Path, 
 
 def test_an_unfiltered_dump_keeps_every_page(tmp_path: Path, vmcore: str) -> None:
     with Vmcore.open(vmcore) as core:
-        saved = save_dump(core, str(tmp_path / "dump"), OPTIONS._replace(engine=Engine.UNFILTERED))
+        saved = save_dump(core, str(tmp_path / "dump"), OPTIONS._replace(scan=None))
     assert saved.report.pages == saved.report.counts.total
     with Dump.open(str(tmp_path / "dump")) as dump:
         assert dump.sub_header.dump_level == 0
@@ -152,7 +152,7 @@ def test_a_directory_that_cannot_be_synced_is_a_warning_for_a_dump_that_has_its_
 def test_the_verb_reports_in_json(tmp_path: Path, vmcore: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dump", vmcore, str(tmp_path / "dump"), "--jobs", "1", "--compression", "zlib:3", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["engine"] == "user"
+    assert (report["engine"], report["scan"]["engine"], report["source"]) == ("user", "user", "vmcore")
     assert report["pages"]["free"] == 2048
     assert report["size"] == (tmp_path / "dump").stat().st_size
     assert {"scan", "write", "sync", "all"} == set(report["seconds"])
