@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdumpd.dumpfile.reader import Dump
 from kdumpd.dumpfile.verify import verify
 from kdumpd.errors import KdumpdError
-from kdumpd.policy.model import PageKind
+from kdumpd.policy.model import EngineChoice, PageKind
 from kdumpd.rehearse import numbers, workload
 from kdumpd.rehearse.outcome import Check, Guest, Saved
 from kdumpd.rehearse.scenario import Panic
@@ -71,6 +71,7 @@ def judge(evidence: Evidence) -> tuple[Check, ...]:
     checks = [
         *_log_checks(evidence, log),
         _incidents(saved),
+        _scan(saved),
         *_count_checks(evidence, log),
     ]
     try:
@@ -148,6 +149,22 @@ def _incidents(saved: Saved) -> Check:
     return Check("incidents", not told, "none", found, "what the runner met and went on from, kdumpd.json")
 
 
+def _scan(saved: Saved) -> Check:
+    """Who chose the pages, and at what price; wrong is only another engine than the one that the policy names."""
+    scan, wanted = _member(saved.record, "scan"), _member(_member(saved.record, "policy"), "scan").get("engine")
+    good = wanted in (None, EngineChoice.AUTO, scan.get("engine"))
+    found = saved.chooser or "not told"
+    if scan:
+        tables, pace = int(scan.get("page_table_bytes", 0)) >> 10, scan.get("nanoseconds_per_page", 0)
+        found += f", {tables} KiB of page tables, {pace} ns a page: {scan.get('why', '')}"
+    return Check("scan", good, f"scan.engine: {wanted or EngineChoice.AUTO}", found, "kdumpd.json")
+
+
+def _member(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
 def _own_log(evidence: Evidence, dump: Dump) -> list[Check]:
     found = any(evidence.nonce.encode() in line for line in dump.dmesg())
     text = "there" if found else "not there"
@@ -217,6 +234,4 @@ def _count(name: str, expected: int, found: int, how: str) -> Check:
 
 
 def _pages_of(saved: Saved | None) -> dict[str, int]:
-    dump = saved.record.get("dump") if saved is not None else None
-    pages = dump.get("pages") if isinstance(dump, dict) else None
-    return pages if isinstance(pages, dict) else {}
+    return _member(_member(saved.record, "dump"), "pages") if saved is not None else {}

@@ -1,7 +1,7 @@
 """What came of a rehearsal, as plain values: the story, what was saved, what was checked, and the verdict.
 
 Made by `rehearse.session`, shown by `rehearse.report`, asserted on by tests. May import of `rehearse` `scenario`,
-`timeline` and `numbers`.
+`timeline` and `numbers`; `policy.model`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdumpd.policy.model import EngineChoice
 from kdumpd.rehearse.numbers import Numbers
 from kdumpd.rehearse.scenario import Scenario
 from kdumpd.rehearse.timeline import Event
@@ -37,6 +38,22 @@ class Saved(NamedTuple):
     def dump(self) -> Path | None:
         """The dump, where it is complete."""
         return self.directory / "vmcore" if "vmcore" in self.files else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the capture found worth knowing and cost nothing."""
+        notes = self.record.get("notes")
+        return tuple(str(note) for note in notes) if isinstance(notes, list) else ()
+
+    @property
+    def chooser(self) -> str:
+        """What chose the pages, in a few words; "" where the record does not say."""
+        dump, scan = self.record.get("dump"), self.record.get("scan")
+        if not isinstance(scan, dict):
+            return str(dump.get("engine", "")) if isinstance(dump, dict) else ""
+        if scan.get("engine") != EngineChoice.KERNEL:
+            return f"{scan.get('engine', '')} engine"
+        return f"kernel engine, {scan.get('strategy', '')} {scan.get('page_size', '')}"
 
     def text(self, name: str) -> str:
         """A file's text, empty where there is none."""

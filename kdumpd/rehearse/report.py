@@ -70,10 +70,15 @@ def line(event: Event) -> Text:
 
 
 def verdict(console: Console, outcome: Outcome) -> None:
-    """The checks, what a VM cannot prove, and the verdict; on failure the stage, the console's end, what to try."""
+    """The checks, the capture's notes, what a VM cannot prove, and the verdict.
+
+    On failure the stage, the console's end, and what to try.
+    """
     console.print()
     for check in outcome.checks:
         console.print(_check_line(check), soft_wrap=True)
+    for note in outcome.dump.notes if outcome.dump else ():
+        console.print(Text(f"  note  {note}", style="yellow"), soft_wrap=True)
     if not outcome.verified:
         _failure(console, outcome)
     console.print()
@@ -111,7 +116,7 @@ def summary(outcome: Outcome) -> Iterator[str]:
         size = saved.dump.stat().st_size / 1e6
         yield (
             f"VERIFIED: {outcome.scenario.kernel.release} crashed by {outcome.scenario.panic}, "
-            f"{outcome.image.boot} boot, dump of {size:.1f} MB at {saved.target}, "
+            f"{outcome.image.boot} boot, pages chosen by the {saved.chooser}, dump of {size:.1f} MB at {saved.target}, "
             f"{_capture_seconds(outcome):.1f} s from the capture kernel's start to its end, "
             f"at least {int(record.get('memory', {}).get('smallest_available', 0)) >> 20} MiB available; "
             f"{outcome.seconds:.0f} s in all ({outcome.accelerator})"

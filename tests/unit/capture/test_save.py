@@ -203,6 +203,24 @@ def test_output_equal_to_input_missing_directory_and_no_vmcore_are_one_line_each
     one_line(capsys.readouterr().err, str(tmp_path))
 
 
+def test_the_kernel_engine_scans_no_file_and_says_so_in_one_line(
+    tmp_path: Path, vmcore: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dump", vmcore, str(tmp_path / "dump"), "--engine", "kernel"]) == 1
+    one_line(capsys.readouterr().err, vmcore, "the module scans /proc/vmcore alone")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("engine", "why"), [("auto", "user: "), ("user", "user by the policy")])
+def test_the_user_engine_scans_a_file_and_the_report_says_why(
+    tmp_path: Path, vmcore: str, capsys: pytest.CaptureFixture[str], engine: str, why: str
+) -> None:
+    assert main(["dump", vmcore, str(tmp_path / "dump"), "--engine", engine, "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["scan"]["why"].startswith(why)
+    assert said.err == ""
+
+
 def test_a_full_disk_ends_with_one_line_and_no_file(tmp_path: Path, vmcore: str) -> None:
     # A limit on file sizes fails writes as a full disk does, and needs no root.
     script = (

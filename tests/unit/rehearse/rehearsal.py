@@ -27,6 +27,14 @@ PANIC = "Kernel panic - not syncing: sysrq triggered crash"
 LOG = f"[    1.0] kdumpd rehearsal nonce {NONCE}\n[    2.0] {PANIC}\n"
 NUMBERS = Numbers(memory=7000, free=30000, anonymous=40000, hugetlb=10240, cache=20000, slab=9000)
 PAGES = {"total": 7000, "kept": 7000, "user": 50240, "cache": 19000, "cache_private": 1000, "free": 30000}
+SCAN = {
+    "engine": "kernel",
+    "why": "linear: few runs",
+    "strategy": "linear",
+    "page_size": "1G",
+    "page_table_bytes": 32768,
+    "nanoseconds_per_page": 1.5,
+}
 GUEST = Guest("6.1.0-56-amd64", "kexec -s", {"slab": len(SLAB), "anonymous": len(ANONYMOUS)}, NUMBERS)
 
 
@@ -43,7 +51,13 @@ def saved_dump(folder: Path, left_out: tuple[range, ...] = (ANONYMOUS,), log: st
     with Vmcore.open(builder.save(folder / "core")) as core:
         dump(core, folder / "vmcore", runs=_runs(left_out))
     (folder / "dmesg.txt").write_text(log)
-    record: dict[str, Any] = {"dump": {"pages": dict(PAGES)}, "memory": {"smallest_available": 20 * MIB}}
+    record: dict[str, Any] = {
+        "dump": {"engine": "kernel", "pages": dict(PAGES)},
+        "memory": {"smallest_available": 20 * MIB},
+        "policy": {"scan": {"engine": "auto"}},
+        "scan": dict(SCAN),
+        "notes": [],
+    }
     return Saved("/var/crash", folder, ("dmesg.txt", "kdumpd.json", "vmcore"), record)
 
 

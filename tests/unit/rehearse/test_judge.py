@@ -25,6 +25,7 @@ def test_a_dump_that_holds_what_it_should_is_good(tmp_path: Path) -> None:
         "nonce in dmesg.txt",
         "panic message",
         "incidents",
+        "scan",
         "memory count",
         "user count",
         "cache count",
@@ -94,6 +95,22 @@ def test_an_incident_that_the_runner_went_on_from_is_not_good(tmp_path: Path) ->
     saved = saved_dump(tmp_path / "d")
     saved.record["incidents"] = ["image: the image is not whole"]
     assert bad(evidence(saved)) == {"incidents"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "engine", "good"),
+    [("auto", "kernel", True), ("auto", "user", True), ("user", "user", True), ("kernel", "user", False)],
+)
+def test_another_engine_than_the_policy_names_is_not_good(tmp_path: Path, wanted: str, engine: str, good: bool) -> None:
+    saved = saved_dump(tmp_path / "d")
+    saved.record["policy"]["scan"]["engine"] = wanted
+    saved.record["scan"]["engine"] = engine
+    assert bad(evidence(saved)) == (set() if good else {"scan"})
+
+
+def test_the_check_of_the_scan_names_engine_mapping_price_and_reason(tmp_path: Path) -> None:
+    (check,) = [check for check in judge(evidence(saved_dump(tmp_path / "d"))) if check.name == "scan"]
+    assert check.found == "kernel engine, linear 1G, 32 KiB of page tables, 1.5 ns a page: linear: few runs"
 
 
 def test_no_dump_is_one_failed_check() -> None:

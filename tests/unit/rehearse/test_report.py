@@ -38,8 +38,12 @@ def test_a_pipe_gets_plain_lines_as_they_happen() -> None:
 
 def test_a_verified_rehearsal_says_so_and_what_it_did_not_prove(tmp_path: Path) -> None:
     console, text = plain()
-    report.verdict(console, outcome(saved_dump(tmp_path / "d")))
+    saved = saved_dump(tmp_path / "d")
+    saved.record["notes"] = ["drivers: kdumpd_scan not loaded"]
+    report.verdict(console, outcome(saved))
     shown = text.getvalue()
+    assert "pages chosen by the kernel engine, linear 1G" in shown
+    assert "  note  drivers: kdumpd_scan not loaded" in shown
     assert "VERIFIED: 6.1.0-56-amd64 crashed by sysrq" in shown
     assert "not proved by a VM: that the capture kernel drives this host's disk controller" in shown
     assert "firmware" in shown
