@@ -1,0 +1,85 @@
+"""Windows of mem_map, and the memory that holds their structures."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from kdumpd.scan.device import Leaves, Mapped, Window
+from kdumpd.scan.kernel import MOST_RUNS, SMALLEST, WINDOW, MappingReport, joined, overlapping, structures, windows_of
+from kdumpd.scan.selection import Interval, PageCounts
+from kdumpd.vmcore.mem_map import MemMapRun
+from kdumpd.vmcore.memory import Range
+
+
+def spans(runs: list[MemMapRun], max_pfn: int) -> list[tuple[int, int, int]]:
+    return [(first, end, len(touching)) for first, end, touching in windows_of(iter(runs), max_pfn)]
+
+
+def test_windows_cover_everything_and_a_run_is_in_each_that_it_touches() -> None:
+    runs = [MemMapRun(10, 2 * WINDOW, 0), MemMapRun(3 * WINDOW + 1, 5, 0)]
+    assert spans(runs, 3 * WINDOW + 100) == [
+        (0, WINDOW, 1),
+        (WINDOW, 2 * WINDOW, 1),
+        (2 * WINDOW, 3 * WINDOW, 1),
+        (3 * WINDOW, 3 * WINDOW + 100, 1),
+    ]
+
+
+def test_machine_without_mem_map_has_windows_all_the_same() -> None:
+    assert spans([], WINDOW + 1) == [(0, WINDOW, 0), (WINDOW, WINDOW + 1, 0)]
+
+
+def test_windows_are_smaller_while_there_are_many_runs() -> None:
+    dense = [MemMapRun(pfn, 64, pfn) for pfn in range(0, 8 * SMALLEST, 64)]
+    found = list(windows_of(iter([*dense, MemMapRun(WINDOW, 1, 0)]), 2 * WINDOW))
+    assert all(first % SMALLEST == 0 and len(runs) <= MOST_RUNS for first, _, runs in found)
+    assert [end for _, end, _ in found][:-1] == [first for first, _, _ in found][1:]
+    assert [run for _, _, runs in found for run in runs] == [*dense, MemMapRun(WINDOW, 1, 0)]
+    assert found[0][:2] == (0, 2 * SMALLEST)
+
+
+def test_smallest_window_may_have_more_runs() -> None:
+    dense = [MemMapRun(pfn, 16, pfn) for pfn in range(0, 2 * SMALLEST, 16)]
+    assert spans(dense, 2 * SMALLEST) == [(0, SMALLEST, SMALLEST // 16), (SMALLEST, 2 * SMALLEST, SMALLEST // 16)]
+
+
+def window(first: int, end: int) -> Window:
+    return Window(first, end, array("Q"), array("Q"), array("Q"))
+
+
+def test_structures_are_clipped_to_the_window_but_for_one_behind_it() -> None:
+    run = MemMapRun(0, 3 * SMALLEST, 0x100000)
+    middle = window(SMALLEST, 2 * SMALLEST)
+    start = 0x100000 + SMALLEST * 64
+    assert list(structures([run], middle, 64)) == [Range(start, start + SMALLEST * 64 + 4096)]
+    assert structures([run], window(2 * SMALLEST, 3 * SMALLEST), 64)[0].end == 0x100000 + 3 * SMALLEST * 64
+
+
+def test_structures_that_share_pages_or_lie_downwards_are_mapped_once() -> None:
+    runs = [MemMapRun(0, 64, 0x5000), MemMapRun(64, 64, 0x4000), MemMapRun(128, 64, 0x4000), MemMapRun(192, 32, 0x9800)]
+    assert list(structures(runs, window(0, SMALLEST), 64)) == [Range(0x4000, 0x6000), Range(0x9000, 0xA000)]
+
+
+def test_overlapping_intervals_are_those_with_a_page_inside() -> None:
+    intervals = (Interval(0, 10), Interval(10, 20), Interval(30, 40))
+    assert overlapping(intervals, 10, 30) == intervals[1:2]
+    assert overlapping(intervals, 20, 30) == ()
+    assert overlapping(intervals, 5, 31) == intervals
+
+
+def test_joined_counts_say_a_warning_once() -> None:
+    one = PageCounts(10, 4, cache=6, examined=3, warnings=("a", "b"))
+    other = PageCounts(5, 5, examined=1, warnings=("b", "c"))
+    assert joined(one, other) == PageCounts(15, 9, cache=6, examined=4, warnings=("a", "b", "c"))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_report_of_maps_adds_leaves_and_keeps_the_most_tables(order: int) -> None:
+    report = MappingReport()
+    for mapped in (Mapped(1, Leaves(1, 2, 3), 8192, nanoseconds=5), Mapped(2, Leaves(0, 1, 0), 4096, retried=1))[
+        ::order
+    ]:
+        report = report.plus(mapped)
+    assert report == MappingReport(Leaves(1, 3, 3), 8192, 1, 0, 5)
