@@ -12,8 +12,8 @@ from kdumpd.policy.ranges import ByteRange, common, merged, resources, shown, wi
 
 #: The module's parameter; half-open ranges of bytes, START-END[,START-END...].
 PARAMETER = "kdumpd_scan.map"
-#: Characters that the kernel takes as a module's text parameter (Linux kernel/params.c, param_set_charp).
-LONGEST = 1024
+#: Ranges that the module takes (kmod/main.c, KS_MOST_PREMAPS).
+MOST = 63
 
 #: Where a kernel may have 64 KiB pages, a range of those alone can be mapped by any.
 _GRANULES = {"x86_64": 4096}
@@ -67,11 +67,10 @@ class OldMemory:
 
 
 def word(ranges: tuple[ByteRange, ...]) -> str:
-    """The one word of a command line for these ranges; ValueError when it is longer than a module takes."""
-    value = shown(ranges, ",")
-    if len(value) > LONGEST:
+    """The one word of a command line for these ranges; ValueError when they are more than the module takes."""
+    if len(ranges) > MOST:
         raise ValueError(
-            f"the map hints come to {len(ranges)} ranges, which take {len(value)} characters of {PARAMETER}, and the "
-            f"kernel takes {LONGEST}; name fewer or larger ranges by start and size"
+            f"the map hints come to {len(ranges)} ranges, and {PARAMETER} takes {MOST}; name the largest of them by "
+            "start and size"
         )
-    return f"{PARAMETER}={value}"
+    return f"{PARAMETER}={shown(ranges, ',')}"

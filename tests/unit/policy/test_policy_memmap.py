@@ -263,11 +263,11 @@ def test_hidden_addresses_cannot_be_mapped() -> None:
         assert refused(hint, iomem=hidden, reservation=())[0].endswith("; run this as root")
 
 
-def test_more_ranges_than_a_modules_parameter_holds_are_refused_with_both_numbers() -> None:
-    iomem = "".join(f"{(2 * at + 1) << 32:x}-{((2 * at + 2) << 32) - 1:x} : System RAM\n" for at in range(50))
+def test_more_ranges_than_the_module_takes_are_refused_with_both_numbers() -> None:
+    iomem = "".join(f"{(2 * at + 1) << 32:x}-{((2 * at + 2) << 32) - 1:x} : System RAM\n" for at in range(64))
     assert refused(number(RESERVED, 0x1000, 0x1000), name(MAP, "system-ram"), iomem=iomem, reservation=()) == (
-        "memmap[1]: the map hints come to 50 ranges, which take 1284 characters of kdumpd_scan.map, and the kernel "
-        "takes 1024; name fewer or larger ranges by start and size",
+        "memmap[1]: the map hints come to 64 ranges, and kdumpd_scan.map takes 63; name the largest of them by start "
+        "and size",
     )
 
 
