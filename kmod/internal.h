@@ -218,9 +218,9 @@ u64 ks_physical_limit(void);	/* the first address that no page table can hold */
 int ks_scan_run(struct ks_file *file, struct ks_scan *scan);
 /*
  * Ends what a scan of this file left behind if its caller died in it. Waits for workers a bounded
- * time. False: one does not answer; then it keeps its memory and its map, and the file stays too.
+ * time: one that does not answer keeps its memory, its map and this module, but not the file.
  */
-bool ks_scan_release(struct ks_file *file);
+void ks_scan_release(struct ks_file *file);
 
 /* gather.c: 0, also where it stopped early; -ENXIO if the very first page is not covered. */
 int ks_gather_run(struct ks_file *file, struct ks_gather *gather);

@@ -30,6 +30,7 @@
  *   EOPNOTSUPP     memory encryption
  *   ETIME          the deadline has passed
  *   EINTR          a signal
+ *   ENOTRECOVERABLE  a processor of the scan died in an oops, which the kernel's log has
  */
 #ifndef KDUMPD_SCAN_H
 #define KDUMPD_SCAN_H

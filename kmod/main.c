@@ -186,11 +186,7 @@ static int release_scan(struct inode *inode, struct file *file)
 {
 	struct ks_file *own = file->private_data;
 
-	if (!ks_scan_release(own)) {
-		pr_err("a worker does not answer: its memory, its map and this module stay\n");
-		__module_get(THIS_MODULE);
-		return 0;
-	}
+	ks_scan_release(own);
 	ks_map_release(own);
 	ks_free(own);
 	return 0;
