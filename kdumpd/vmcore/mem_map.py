@@ -8,7 +8,8 @@ no list grows with the machine. Called by `vmcore.vmcore`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from struct import Struct
+from itertools import groupby
+from struct import Struct, iter_unpack
 from typing import NamedTuple
 
 from kdumpd.errors import VmcoreError
@@ -157,11 +158,11 @@ def _spans(
     """Yield where the structures of the sections are mapped; virtual neighbours are joined."""
     last_pfn = (memory.ranges[-1].end - 1) // memory.page_size
     span: _Span | None = None
-    for number, coded in _coded_maps(sections, memory, read_virtual, gaps):
+    for number, like_it, coded in _coded_maps(sections, memory, read_virtual, gaps):
         if coded & (_PRESENT | _HAS_MEM_MAP | _ONLINE) != _PRESENT | _HAS_MEM_MAP | _ONLINE:
             continue
         first_pfn = number * sections.pages
-        count = min(sections.pages, last_pfn + 1 - first_pfn)
+        count = min(like_it * sections.pages, last_pfn + 1 - first_pfn)
         virtual = ((coded & ~_FLAGS) + first_pfn * structure) & _ADDRESS_MASK
         if span and span.first_pfn + span.pages == first_pfn and span.virtual + span.pages * structure == virtual:
             span = _Span(span.first_pfn, span.pages + count, span.virtual)
@@ -175,11 +176,15 @@ def _spans(
 
 def _coded_maps(
     sections: _Sections, memory: Memory, read_virtual: Callable[[int, int], bytes], gaps: Gaps
-) -> Iterator[tuple[int, int]]:
-    """Yield (section number, its section_mem_map) of every section that a PT_LOAD touches."""
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (first section number, how many sections, their section_mem_map) of all sections that a PT_LOAD touches.
+
+    A section_mem_map is where the structure of pfn 0 would lie: the sections of a vmemmap all have the same, and are
+    taken together.
+    """
     section_bytes = sections.pages * memory.page_size
     following = 0
-    root_number, root = -1, b""
+    root_number, root = -1, list[int]()
     for start, end in memory.ranges:
         number = max(start // section_bytes, following)
         following = max((end - 1) // section_bytes + 1, following)
@@ -189,29 +194,34 @@ def _coded_maps(
                 try:
                     root = _root(sections, root_number, read_virtual)
                 except VmcoreError as error:
-                    root = b""
+                    root = []
                     gaps.add(error)
-            if not root:
-                number = (root_number + 1) * sections.per_root
-                continue
-            place = number % sections.per_root * sections.section_size
-            if place + sections.section_size <= len(root):
-                yield number, _WORD.unpack_from(root, place + sections.map_offset)[0]
-            number += 1
+            first = root_number * sections.per_root
+            for coded, same in groupby(root[number - first : following - first]):
+                count = len(list(same))
+                yield number, count, coded
+                number += count
+            if number < following:
+                number = first + sections.per_root
 
 
-def _root(sections: _Sections, number: int, read_virtual: Callable[[int, int], bytes]) -> bytes:
-    """Return the `per_root` section structures of a root, or nothing where the kernel has none."""
+def _root(sections: _Sections, number: int, read_virtual: Callable[[int, int], bytes]) -> list[int]:
+    """Return the section_mem_map of a root's `per_root` sections, of fewer where the kernel has no more."""
+    size, offset = sections.section_size, sections.map_offset
+    first, count = number * sections.per_root, sections.per_root
+    address = sections.table + first * size
     if sections.extreme:
         if number >= sections.roots:
-            return b""
+            return []
         (address,) = _WORD.unpack(read_virtual(sections.table + number * 8, 8))
-        return read_virtual(address, sections.per_root * sections.section_size) if address else b""
-    first = number * sections.per_root
-    count = min(sections.per_root, sections.roots - first)
-    if count <= 0:
-        return b""
-    return read_virtual(sections.table + first * sections.section_size, count * sections.section_size)
+        if not address:
+            return []
+    else:
+        count = min(count, sections.roots - first)
+        if count <= 0:
+            return []
+    fields = iter_unpack(f"<{offset}xQ{size - offset - 8}x", read_virtual(address, count * size))
+    return [coded for (coded,) in fields]
 
 
 def _pieces(

@@ -85,6 +85,10 @@ class PageTables:
             return
         mask, value = self.geometry.block
         span = 1 << shift
+        whole = self._blocks(entries[index : index + (end - 1 >> shift) - (virtual >> shift) + 1].tolist(), shift)
+        if whole is not None:
+            yield _clipped(virtual & -span, *whole, virtual, end)
+            return
         for entry in entries[index:]:
             if virtual >= end:
                 break
@@ -105,6 +109,18 @@ class PageTables:
                         )
                     yield from self._walk((*path, address), virtual, stop)
             virtual = stop
+
+    def _blocks(self, entries: list[int], shift: int) -> tuple[int, int] | None:
+        """(physical address, bytes) where consecutive entries are blocks that lie one behind the other; else None."""
+        tables = self.geometry
+        mask, value = tables.block
+        first, span = entries[0], 1 << shift
+        if not first & 1 or first & mask != value or shift not in tables.block_shifts or tables.high_mask:
+            return None
+        size = len(entries) * span
+        if entries != list(range(first, first + size, span)):
+            return None
+        return first & tables.address_mask & -span, size
 
     def _pages(self, entries: list[int], virtual: int, end: int) -> Iterator[Mapped]:
         """Yield what consecutive entries of a lowest table map of `virtual` to `end`, joined where contiguous.

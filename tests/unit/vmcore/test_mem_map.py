@@ -106,6 +106,18 @@ def test_a_structure_over_two_pieces_is_in_no_run(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("offline", [(), (0,), (3,), (9,), (2, 3, 4), (1, 8), tuple(range(10))])
+def test_sections_are_the_same_together_as_one_by_one(offline: tuple[int, ...], tmp_path: Path) -> None:
+    ranges = ((0x1000, 0x9F000), (MIB, 700 * MIB), (800 * MIB, 801 * MIB), (900 * MIB, 1200 * MIB))
+    builder = VmcoreBuilder(ranges, offline_sections=offline)
+    online = [section for section in builder.sections if section not in offline]
+    found = _runs(builder, tmp_path)
+    in_runs = {pfn // SECTION_PAGES for run in found for pfn in range(run.first_pfn, run.first_pfn + run.pages, 1024)}
+    assert sorted(in_runs) == online
+    for run in found:
+        assert run.physical == builder.structure_at(run.first_pfn)
+
+
 def test_offline_sections_are_passed_over(tmp_path: Path) -> None:
     assert [run.first_pfn for run in _runs(VmcoreBuilder(_FOUR_SECTIONS, offline_sections=[1]), tmp_path)] == [
         0,

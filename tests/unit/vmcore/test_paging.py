@@ -91,6 +91,32 @@ def test_runs_join_what_is_contiguous_and_leave_out_what_is_not_mapped(tmp_path:
         ]
 
 
+@pytest.mark.parametrize("leaf", [2 * MIB, 4096])
+@pytest.mark.parametrize("broken", [None, 0, 1, 7, 15])
+@pytest.mark.parametrize("step", [1, -1])
+def test_many_leaves_at_once_are_what_they_are_one_by_one(
+    leaf: int, broken: int | None, step: int, tmp_path: Path
+) -> None:
+    builder = VmcoreBuilder()
+    places = [0x40000000 + step * index * leaf for index in range(16)]
+    if broken is not None:
+        places[broken] += 64 * leaf
+    for index, physical in enumerate(places):
+        builder.map(_VMALLOC + index * leaf, physical, leaf)
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        for first, end in ((0, 16 * leaf), (8, leaf), (leaf - 8, leaf + 8), (3 * leaf + 123, 15 * leaf + 7)):
+            found = [
+                (mapped.virtual + at, mapped.physical + at)
+                for mapped in core.tables.runs(_VMALLOC + first, end - first)
+                for at in range(0, mapped.size, 8)
+            ][:: leaf // 64]
+            assert found == [(virtual, core.tables.translate(virtual)) for virtual, _ in found]
+            runs = list(core.tables.runs(_VMALLOC + first, end - first))
+            assert sum(mapped.size for mapped in runs) == end - first
+            if broken is None and step == 1:
+                assert len(runs) == 1
+
+
 def test_virtual_memory_over_scattered_pages_is_read_as_one(tmp_path: Path) -> None:
     builder = VmcoreBuilder()
     builder.map(_VMALLOC, STRUCTURES + 0x3000)
