@@ -15,7 +15,9 @@ from kdumpd.image import archive, build, manifest, settings
 from kdumpd.policy.compiled import to_json
 from kdumpd.policy.load import default, parse
 from kdumpd.steps.build import BuildImage, CaptureTarget
-from tests.unit.image.kerneltree import RELEASE, tree
+from tests.unit.image.kerneltree import RELEASE
+from tests.unit.image.kerneltree import tree as kernel_tree
+from tests.unit.image.test_scan_module import signed, with_module
 
 TOPS = "bin dev etc init lib lib64 proc root run sbin sys tmp usr var"
 
@@ -30,7 +32,7 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> BuildImage:
     root = tmp_path_factory.mktemp("kernel")
     return BuildImage(
         release=RELEASE,
-        modules=tree(root),
+        modules=kernel_tree(root),
         policy_json=to_json(default()),
         targets=(CaptureTarget("UUID=1", "ext4", "/var/crash", "/var/crash", ("virtio_blk",)),),
         output=root / "var/lib/kdumpd" / RELEASE / "capture.img",
@@ -96,6 +98,22 @@ def test_the_runner_starts_in_the_unpacked_image_by_its_own_first_line(built: bu
     subprocess.run(
         ["/usr/sbin/chroot", tmp_path, "/usr/lib/kdumpd/bin/python3", "-ISB", "-c", script], env={}, check=True
     )
+
+
+@pytest.mark.parametrize("boot", ["direct", "dracut"])
+def test_the_module_of_its_kernel_goes_in_with_its_signature_and_is_loaded_last(
+    step: BuildImage, tmp_path: Path, boot: str
+) -> None:
+    folder = with_module(tmp_path, "version=1", f"vermagic={RELEASE} SMP preempt", signature=signed(b"PKCS#7"))
+    # Another module says what this kernel's are built for.
+    (folder / "kernel/other.ko").write_bytes((folder / "updates/dkms/kdumpd_scan.ko").read_bytes())
+    image = build.build(replace(step, modules=folder, boot=boot, output=tmp_path / "image.img"))
+    found = entries(image.path)
+    inside = f"usr/lib/modules/{RELEASE}/updates/dkms/kdumpd_scan.ko"
+    assert found[inside].data == (folder / "updates/dkms/kdumpd_scan.ko").read_bytes()
+    assert json.loads(found[settings.MODULES].data)["modules"][-1] == f"/{inside}"
+    assert image.manifest.inputs.scan == "by the kernel: kdumpd_scan 1, signed"
+    assert image.manifest.inputs.drivers == ("virtio", "virtio_blk", "crc32c_generic", "jbd2", "ext4")
 
 
 def test_a_changed_policy_changes_its_own_file_and_the_manifest_alone(
