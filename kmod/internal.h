@@ -182,7 +182,7 @@ struct ks_map *ks_map_make(struct ks_file *file, const struct kdumpd_range *rang
 			   struct kdumpd_map *answer);
 
 /* map.c */
-int ks_map_add(struct ks_file *file, struct ks_map *map);	/* gives it its number; with @lock held */
+struct ks_map **ks_map_place(struct ks_file *file);	/* for one more, or NULL; with @lock held */
 struct ks_map *ks_map_get(struct ks_file *file, u32 id);	/* or ERR_PTR(-ENOENT, -EINTR) */
 void ks_map_put(struct ks_map *map);
 int ks_map_remove(struct ks_file *file, u32 id);	/* 0: all of them */

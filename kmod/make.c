@@ -39,8 +39,7 @@ static int make_piece(struct maker *maker, u64 start, u64 size)
 		return -ENOMEM;
 	error = ks_tally_piece(&maker->tally, &piece);
 	if (!error && maker->tally.tables * PAGE_SIZE > maker->limit) {
-		pr_warn("[mem 0x%016llx-0x%016llx] more page tables than the %llu KiB allowed\n",
-			start, piece.end - 1, maker->limit >> 10);
+		ks_log_range(maker->tally.file, start, piece.end, "more page tables than allowed");
 		error = -ENOMEM;
 	}
 	if (!error)
@@ -120,8 +119,8 @@ static int probe(u64 start, u32 shift)
 static int probe_ranges(const struct kdumpd_range *ranges, u32 count, u32 shift)
 {
 	static u32 proven = KS_SMALL;
+	int leaf, got = KS_SMALL;
 	u32 i, tried = 0;
-	int got = KS_SMALL;
 
 	if (shift <= READ_ONCE(proven))
 		return shift;
@@ -131,9 +130,10 @@ static int probe_ranges(const struct kdumpd_range *ranges, u32 count, u32 shift)
 		if (start < ranges[i].start || ranges[i].end < start ||
 		    ranges[i].end - start < 1ULL << shift)
 			continue;
-		got = max(got, probe(start, shift));
-		if (got < 0)
-			return got;
+		leaf = probe(start, shift);
+		if (leaf == -ENOMEM)
+			return leaf;
+		got = max(got, leaf);
 		tried++;
 		if (got >= (int)shift) {
 			WRITE_ONCE(proven, shift);
@@ -201,13 +201,14 @@ static int make_parts(struct maker *maker, const struct kdumpd_range *parts, u32
 	shift = largest_leaf(parts, count, maker->shift);
 	if (shift < 0)
 		return shift;
-	if (shift < (int)maker->shift)
+	if (shift < (int)maker->shift && ks_log_more(maker->tally.file))
 		pr_info("this kernel makes no larger leaf than %s\n", ks_leaf_name(shift));
 	maker->shift = shift;
 	tables = ks_plan_tables(parts, count, shift);
 	if (tables > maker->limit) {
-		pr_warn("%llu KiB of page tables (%s) are more than the %llu KiB allowed\n",
-			tables >> 10, ks_leaf_name(shift), maker->limit >> 10);
+		if (ks_log_more(maker->tally.file))
+			pr_warn("%llu KiB of page tables (%s) are more than the %llu KiB allowed\n",
+				tables >> 10, ks_leaf_name(shift), maker->limit >> 10);
 		return -ENOMEM;
 	}
 	for (i = 0; i < count; i++) {
@@ -307,7 +308,9 @@ struct ks_map *ks_map_make(struct ks_file *file, const struct kdumpd_range *rang
 		error = -ENOMEM;
 	ks_tally_end(&maker.tally);
 	if (error) {
-		pr_warn("%s: nothing is mapped, error %d\n", strategy_name(answer->strategy), error);
+		if (ks_log_more(file))
+			pr_warn("%s: nothing is mapped, error %d\n",
+				strategy_name(answer->strategy), error);
 		ks_map_put(maker.map);
 		return ERR_PTR(error);
 	}

@@ -112,20 +112,14 @@ int ks_map_piece(struct ks_map *map, const struct ks_piece *piece)
 	return 0;
 }
 
-int ks_map_add(struct ks_file *file, struct ks_map *map)
+struct ks_map **ks_map_place(struct ks_file *file)
 {
 	u32 i;
 
-	for (i = 0; i < KDUMPD_MOST_MAPS; i++) {
-		if (file->maps[i])
-			continue;
-		if (!++file->last_id)
-			file->last_id = 1;
-		map->id = file->last_id;
-		file->maps[i] = map;
-		return 0;
-	}
-	return -EMFILE;
+	for (i = 0; i < KDUMPD_MOST_MAPS; i++)
+		if (!file->maps[i])
+			return &file->maps[i];
+	return NULL;
 }
 
 struct ks_map *ks_map_get(struct ks_file *file, u32 id)

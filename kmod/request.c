@@ -79,6 +79,8 @@ static int check_map(const struct kdumpd_map *map, const struct kdumpd_range *ra
 		if (!PAGE_ALIGNED(start) || !PAGE_ALIGNED(end))
 			return -EINVAL;
 		error = ks_check_old(start, end);
+		if (!error && i % 1024 == 0)
+			error = ks_pause(U64_MAX);
 		if (error)
 			return error;
 		last = end;
@@ -89,20 +91,19 @@ static int check_map(const struct kdumpd_map *map, const struct kdumpd_range *ra
 static int make_map(struct ks_file *file, void __user *request, struct kdumpd_map *wanted,
 		    const struct kdumpd_range *ranges)
 {
-	struct ks_map *map;
+	struct ks_map *map, **place;
 	int error;
 
 	if (mutex_lock_interruptible(&file->lock))
 		return -EINTR;
-	map = ks_map_make(file, ranges, wanted);
+	place = ks_map_place(file);
+	map = place ? ks_map_make(file, ranges, wanted) : ERR_PTR(-EMFILE);
 	error = PTR_ERR_OR_ZERO(map);
 	if (!error) {
-		error = ks_map_add(file, map);
-		if (error)
-			ks_map_put(map);
-	}
-	if (!error)
+		map->id = ++file->last_id ?: ++file->last_id;
 		wanted->id = map->id;
+		*place = map;
+	}
 	mutex_unlock(&file->lock);
 	if (!error && answer(request, wanted, sizeof(*wanted))) {
 		ks_map_remove(file, wanted->id);
