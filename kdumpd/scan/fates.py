@@ -12,12 +12,13 @@ from bisect import bisect_right
 from kdumpd.scan.rules import Fate
 from kdumpd.scan.selection import BitmapSink, Interval, PageCounts, Progress
 
-CHUNK = 16384  # page frames gathered before they are packed: 2 KiB of bitmap
+CHUNK = 8192  # page frames gathered before they are packed: 1 KiB of bitmap
 
 # Iterating a Flag leaves out the member that is 0.
 _RUN = {fate: bytes([fate]) * CHUNK for fate in (Fate.KEEP, *Fate)}
 _ONES = int.from_bytes(b"\1" * CHUNK, "little")
 _EVERYWHERE = {fate: _ONES * fate for fate in Fate if fate}
+_LOW_BITS, _HIGH_BIT = _ONES * 0x7F, _ONES * 0x80
 
 
 class Fates:
@@ -42,7 +43,7 @@ class Fates:
         self._progress = progress
         self._chunk = bytearray(CHUNK)
         self._start = start  # first frame of the chunk
-        self._counts = dict.fromkeys(_EVERYWHERE, 0)
+        self._tally = _Tally()
 
     def fill(self, end: int, fate: Fate) -> None:
         """All frames from `position` up to `end` have this fate."""
@@ -57,15 +58,26 @@ class Fates:
             self._chunk[at : at + count] = _RUN[fate][:count]
             self._advance(count)
 
-    def put(self, fates: bytearray) -> None:
-        """The next frames have these fates, a byte each."""
-        taken = 0
-        length = min(len(fates), self._max_pfn - self.position)
-        while taken < length:
+    def put(self, fates: int, count: int) -> None:
+        """The next `count` frames have these fates, a byte each, the first in the lowest."""
+        count = min(count, self._max_pfn - self.position)
+        if count <= CHUNK and not (self.position | count) & 7 and self._bare(self.position + count):
+            if self.position > self._start:
+                self._flush()
+            if count == CHUNK and fates == _EVERYWHERE.get(Fate(fates & 0xFF), 0):
+                self._whole(Fate(fates & 0xFF))
+                return
+            self.position += count
+            self._settle(fates, count)
+            return
+        self._put_bytes(memoryview(fates.to_bytes(count, "little")))
+
+    def _put_bytes(self, fates: memoryview) -> None:
+        while fates:
             at = self.position - self._start
-            count = min(length - taken, CHUNK - at)
-            self._chunk[at : at + count] = fates[taken : taken + count]
-            taken += count
+            count = min(len(fates), CHUNK - at)
+            self._chunk[at : at + count] = fates[:count]
+            fates = fates[count:]
             self._advance(count)
 
     def finish(self, examined: int, warnings: tuple[str, ...]) -> PageCounts:
@@ -73,7 +85,7 @@ class Fates:
         self.fill(self._max_pfn, Fate.KEEP)
         if self.position > self._start:
             self._flush()
-        counts = self._counts
+        counts = self._tally.counts()
         total = max(self._max_pfn - self._first, 0) - counts[Fate.HOLE]
         dropped = sum(count for fate, count in counts.items() if fate is not Fate.HOLE)
         return PageCounts(
@@ -99,20 +111,24 @@ class Fates:
         count = self.position - self._start
         self._lay_over(self._hands_off, Fate.HANDS_OFF)
         self._lay_holes()
-        fates = int.from_bytes(memoryview(self._chunk)[:count], "little")
-        for fate, everywhere in _EVERYWHERE.items():
-            of_kind = fates & everywhere
-            if of_kind:
-                self._counts[fate] += of_kind.bit_count()
-        # Any bit of a byte reaches its lowest; what comes in from the next byte stays above that.
-        fates |= fates >> 4
-        fates |= fates >> 2
-        fates |= fates >> 1
-        kept = _ONES & ((1 << (8 * count)) - 1) & ~fates
-        self._sink.write(_packed(kept, (count + 7) // 8))
+        with memoryview(self._chunk) as chunk:
+            self._settle(int.from_bytes(chunk[:count], "little"), count)
+
+    def _settle(self, fates: int, count: int) -> None:
+        """Count the fates of the `count` frames up to `position`, and hand their bits over."""
+        self._tally.add(fates)
+        self._sink.write(_kept(fates, count))
         self._start = self.position
         if self._progress is not None:
             self._progress(self.position, self._max_pfn)
+
+    def _bare(self, end: int) -> bool:
+        """Whether nothing is laid over any of the frames from `position` up to `end`."""
+        start = self.position
+        at = bisect_right(self._ends, start)
+        if at == len(self._present) or start < self._present[at].start or self._present[at].end < end:
+            return False
+        return not any(interval.start < end and start < interval.end for interval in self._hands_off)
 
     def _uniform(self, fate: Fate) -> Fate | None:
         """The one fate of the whole chunk from `position` on, or None where something is laid over a part of it."""
@@ -126,8 +142,7 @@ class Fates:
 
     def _whole(self, fate: Fate) -> None:
         """A whole chunk of one fate needs no packing."""
-        if fate:
-            self._counts[fate] += CHUNK
+        self._tally.uniform(fate, CHUNK)
         self._sink.write((b"\0" if fate else b"\xff") * (CHUNK // 8))
         self.position += CHUNK
         self._start = self.position
@@ -151,9 +166,55 @@ class Fates:
         self._lay_over((Interval(before, self.position),), Fate.HOLE)
 
 
-def _packed(mask: int, octets: int) -> bytes:
-    """The 0 or 1 of each byte of `mask`, eight to a byte, the first in the lowest bit."""
-    mask |= mask >> 7
-    mask |= mask >> 14
-    mask |= mask >> 28
-    return mask.to_bytes(octets * 8, "little")[::8]
+class _Tally:
+    """Counts fates, a bit each, in carry-save form: all kinds at once, for the price of a few operations a window.
+
+    A level holds numbers that weigh 1 << level: a sum, and one that waits for a second to be added with.
+    """
+
+    def __init__(self) -> None:
+        self._sums: list[int] = []
+        self._waiting: list[int | None] = []
+        self._whole = dict.fromkeys(_EVERYWHERE, 0)
+
+    def uniform(self, fate: Fate, count: int) -> None:
+        """So many frames of one fate more."""
+        if fate:
+            self._whole[fate] += count
+
+    def add(self, fates: int) -> None:
+        """The frames of a window more, a byte each."""
+        for level, waiting in enumerate(self._waiting):
+            if waiting is None:
+                self._waiting[level] = fates
+                return
+            before = self._sums[level]
+            half = waiting ^ fates
+            self._sums[level] = half ^ before
+            fates = waiting & fates | half & before
+            self._waiting[level] = None
+        self._sums.append(0)
+        self._waiting.append(fates)
+
+    def counts(self) -> dict[Fate, int]:
+        """How many frames had each fate, KEEP left out."""
+        counts = dict(self._whole)
+        for level, numbers in enumerate(zip(self._sums, self._waiting, strict=True)):
+            for number in filter(None, numbers):
+                for fate, everywhere in _EVERYWHERE.items():
+                    counts[fate] += (number & everywhere).bit_count() << level
+        return counts
+
+
+def _kept(fates: int, count: int) -> bytes:
+    """A bit for each of `count` bytes of `fates`, set where it is 0, the first in the lowest bit of the first byte."""
+    low, high = _LOW_BITS, _HIGH_BIT
+    if count < CHUNK:
+        low, high = low >> 8 * (CHUNK - count), high >> 8 * (CHUNK - count)
+    # A byte is 0 or has one bit set: 0x7f more sets its highest bit unless it is 0.
+    kept = (fates + low & high) ^ high
+    kept |= kept << 7
+    kept |= kept << 14
+    kept |= kept << 28
+    octets = (count + 7) // 8 * 8
+    return (kept & (1 << 8 * octets) - 1).to_bytes(octets, "little")[7::8]

@@ -2,15 +2,18 @@
 
 A *plane* is one byte of each structure, taken by a strided slice and read as one big integer; a *mask* is an integer
 with 0 or 1 in each byte. Logic on masks costs a twentieth of a nanosecond a page, so that what counts is the number of
-planes: each is made when a rule asks for it and not before, and a page type that no page of the window has costs one.
-Only heads of blocks are looked at one by one. Agreement with `scan.rules` is tested page by page.
+planes: each is made when a rule asks for it and not before, one that is the same everywhere costs no conversion, and a
+page type that no page of the window has costs a slice. Shifts and complements cost four times as much as other logic:
+there are few. Only heads of blocks are looked at one by one. Agreement with `scan.rules` is tested page by page.
 
 May import `scan.rules`, `vmcore.layout` and `policy.model`.
 """
 
 from __future__ import annotations
 
+import mmap
 from itertools import compress
+from struct import Struct
 from typing import NamedTuple
 
 from kdumpd.policy.model import PageKind
@@ -19,16 +22,22 @@ from kdumpd.vmcore.layout import MAX_BLOCK_ORDER, HugetlbMark, PageLayout
 
 WINDOW = 8192  # page structures: 512 KiB of them stay in the L2 cache while their planes are taken
 MANY = 40  # above one free page in so many it is cheaper to tell the single ones by planes than one by one
+FEW = 64  # pages of a type; up to so many are looked at one by one
+
+Buffer = bytes | bytearray | mmap.mmap
 
 # Fates of a window in bytes, to be sliced: `_RUN[fate][:count]`.
 _RUN = {fate: bytes([fate]) * WINDOW for fate in (Fate.KEEP, *Fate)}
 _ONES = int.from_bytes(b"\1" * WINDOW, "little")
+_LANES = [_ONES << bit for bit in range(8)]  # one bit of every byte
+_U32 = Struct("<I").unpack_from
+_U64 = Struct("<Q").unpack_from
 
 
 class WindowVerdict(NamedTuple):
-    """`fates`: one byte a page; `reach`: pages from the window's start up to the end of its last block."""
+    """`fates`: a byte a page, the first in the lowest; `reach`: pages from the start to the last block's end."""
 
-    fates: bytearray
+    fates: int
     reach: int
     reach_fate: Fate
     bad_orders: int
@@ -41,15 +50,18 @@ class WindowJudge:
         self.layout = layout
         self.level = int(level)
 
-    def judge(self, first_pfn: int, window: bytes, after: bytes = b"") -> WindowVerdict:
-        """The verdict on the structures in `window` (at most WINDOW), the first of which belongs to `first_pfn`.
+    def judge(
+        self, first_pfn: int, window: Buffer, after: bytes = b"", start: int = 0, count: int | None = None
+    ) -> WindowVerdict:
+        """The verdict on `count` structures (at most WINDOW) from byte `start` on; the first is that of `first_pfn`.
 
         `after` is the structure behind them, if there is one and the last of the window is a head.
         """
         layout, level = self.layout, self.level
-        planes = _Planes(layout, window)
+        planes = _Planes(layout, window, start, (len(window) - start) // layout.size if count is None else count)
         ones = planes.ones
-        not_tail = ones & ~planes.at(layout.compound_head)
+        tails = planes.bit(layout.compound_head, 0)
+        not_tail = ones ^ tails
 
         free = buddy = 0
         if level & FREE and layout.buddy_type is not None:
@@ -57,47 +69,60 @@ class WindowJudge:
             if layout.unaccepted_type is not None:
                 free |= planes.of_type(layout.unaccepted_type, not_tail)
             if layout.slab_flag is not None and free:
-                free &= ~planes.flag(layout.slab_flag)
+                free ^= free & planes.flag(layout.slab_flag)
                 buddy &= free
-        rest = not_tail & ~free
+        rest = not_tail ^ free
 
         anon = 0
         if level & (CACHE | CACHE_PRIVATE | USER):
-            anon = planes.at(layout.mapping) & rest
+            anon = planes.bit(layout.mapping, 0) & rest
             if anon and layout.slab_flag is not None:
-                anon &= ~planes.flag(layout.slab_flag)
+                anon ^= anon & planes.flag(layout.slab_flag)
             elif anon and layout.slab_type is not None:
-                anon &= ~planes.of_type(layout.slab_type, anon)
+                anon ^= planes.of_type(layout.slab_type, anon)
 
         cache = cache_private = 0
         if level & (CACHE | CACHE_PRIVATE):
-            cached = planes.flag(layout.lru) | (planes.flag(layout.swapbacked) & planes.flag(layout.swapcache))
-            cached &= rest & ~anon
+            cached = planes.flag(layout.lru)
+            swapcache = planes.flag(layout.swapcache)
+            if swapcache:
+                cached |= swapcache & planes.flag(layout.swapbacked)
+            cached &= rest
+            cached ^= cached & anon
             if cached:
                 private = cached & planes.flag(layout.private_flag)
-                cache = cached & ~private
+                cache = cached ^ private
                 cache_private = private if level & CACHE_PRIVATE else 0
-            rest &= ~(cache | cache_private)
+                rest ^= cache | cache_private
 
         head = planes.flag(layout.head) & not_tail
         user = 0
         if level & USER:
             user = anon & rest
-            user |= self._hugetlb(planes, head & rest & ~user, after)
-            rest &= ~user
+            rest ^= user
+            if head:
+                hugetlb = self._hugetlb(planes, head & rest, after)
+                user |= hugetlb
+                rest ^= hugetlb
 
-        tails = ones ^ not_tail
         hwpoison = planes.flag(layout.hwpoison) & (rest | tails) if layout.hwpoison is not None else 0
-        rest &= ~hwpoison
+        rest ^= rest & hwpoison
         offline = planes.of_type(layout.offline_type, rest) if layout.offline_type is not None else 0
         if offline and layout.slab_flag is not None:
-            offline &= ~planes.flag(layout.slab_flag)
+            offline ^= offline & planes.flag(layout.slab_flag)
 
-        fates = cache | cache_private << 1 | user << 2 | free << 3 | hwpoison << 4 | offline << 5
-        blocks = free | (head & (cache | cache_private | user | hwpoison | offline))
+        fates = cache
+        for mask, fate in ((cache_private, 1), (user, 2), (free, 3), (hwpoison, 4), (offline, 5)):
+            if mask:
+                fates |= mask << fate
+        blocks = free
+        if head:
+            blocks |= head & (cache | cache_private | user | hwpoison | offline)
+        if not blocks:
+            return WindowVerdict(fates, 0, Fate.KEEP, 0)
         if buddy.bit_count() > planes.count // MANY:
-            blocks &= ~(buddy & planes.zero_word(layout.private))  # order 0: settled already
-        return self._extend(first_pfn, window, bytearray(fates.to_bytes(planes.count, "little")), blocks, after)
+            blocks ^= buddy & planes.zero_word(layout.private)  # order 0: settled already
+        return self._extend(first_pfn, planes, fates, blocks, after)
 
     def _hugetlb(self, planes: _Planes, heads: int, after: bytes) -> int:
         layout = self.layout
@@ -113,23 +138,20 @@ class WindowJudge:
         last = 8 * (planes.count - 1)
         return heads & (marked >> 8 | is_hugetlb(layout, b"", after) << last)
 
-    def _extend(self, first_pfn: int, window: bytes, fates: bytearray, blocks: int, after: bytes) -> WindowVerdict:
+    def _extend(self, first_pfn: int, planes: _Planes, masks: int, blocks: int, after: bytes) -> WindowVerdict:
         """Give each block's pages the fate of its head; orders are checked before they are trusted."""
-        layout = self.layout
-        size, count = layout.size, len(fates)
-        words = memoryview(window).cast("Q")
-        words_a_page, private = size // 8, layout.private // 8
-        mapcounts = memoryview(window).cast("I")
-        unaccepted, mapcount = layout.unaccepted_type, layout.mapcount // 4
-        second_order = layout.second_order
+        layout, window, start, count = self.layout, planes.window, planes.start, planes.count
+        size, private, mapcount = layout.size, start + layout.private, start + layout.mapcount
+        unaccepted, second_order = layout.unaccepted_type, layout.second_order
+        fates = bytearray(masks.to_bytes(count, "little"))
         reach, reach_fate, bad_orders = 0, Fate.KEEP, 0
         for index in _positions(blocks, count):
             if index < reach:
                 continue  # inside a block that has been dropped whole
             fate = fates[index]
             if fate == Fate.FREE:
-                order = words[index * words_a_page + private]
-                if unaccepted is not None and mapcounts[index * words_a_page * 2 + mapcount] == unaccepted:
+                order = _U64(window, private + index * size)[0]
+                if unaccepted is not None and _U32(window, mapcount + index * size)[0] == unaccepted:
                     order = layout.free_orders - 1
                 if order >= layout.free_orders or (first_pfn + index) & ((1 << order) - 1):
                     fates[index] = Fate.KEEP
@@ -138,9 +160,8 @@ class WindowJudge:
             else:
                 if second_order is None:
                     continue
-                second = (index + 1) * size
-                if second < len(window):
-                    order = window[second + second_order]
+                if index + 1 < count:
+                    order = window[start + (index + 1) * size + second_order]
                 elif after:
                     order = after[second_order]
                 else:
@@ -151,37 +172,58 @@ class WindowJudge:
                 reach, reach_fate = index + (1 << order), Fate(fate)
                 inside = min(reach, count)
                 fates[index:inside] = _RUN[reach_fate][: inside - index]
-        return WindowVerdict(fates, reach, reach_fate, bad_orders)
+        return WindowVerdict(int.from_bytes(fates, "little"), reach, reach_fate, bad_orders)
 
 
 class _Planes:
     """The planes of one window, each made once."""
 
-    def __init__(self, layout: PageLayout, window: bytes) -> None:
+    def __init__(self, layout: PageLayout, window: Buffer, start: int, count: int) -> None:
         self.window = window
+        self.start = start
         self.size = layout.size
+        self.end = start + count * layout.size
         self.mapcount = layout.mapcount
         self.flags = layout.flags
-        self.count = len(window) // layout.size
-        self.ones = _ONES & ((1 << (8 * self.count)) - 1) if self.count < WINDOW else _ONES
+        self.count = count
+        self.ones = _ONES & ((1 << (8 * count)) - 1) if count < WINDOW else _ONES
+        self._raw: dict[int, bytes | bytearray] = {}
         self._made: dict[int, int] = {}
-        self._raw: dict[int, bytes] = {}
+        self._flag: dict[int, int] = {}
+
+    def raw(self, offset: int) -> bytes | bytearray:
+        """The byte at `offset` of each structure."""
+        raw = self._raw.get(offset)
+        if raw is None:
+            raw = self._raw[offset] = self.window[self.start + offset : self.end : self.size]
+        return raw
 
     def at(self, offset: int) -> int:
         """The plane of the byte at `offset` of each structure."""
         plane = self._made.get(offset)
         if plane is None:
-            plane = self._made[offset] = int.from_bytes(self.window[offset :: self.size], "little")
+            plane = self._made[offset] = int.from_bytes(self.raw(offset), "little")
         return plane
+
+    def bit(self, offset: int, bit: int) -> int:
+        """The mask of the pages that have this bit of the byte at `offset`; cheap where all have the same byte."""
+        raw = self.raw(offset)
+        if raw[0] == raw[-1] and raw == raw[:1] * self.count:
+            return self.ones if raw[0] >> bit & 1 else 0
+        lane = self.at(offset) & _LANES[bit]
+        return lane >> bit if bit and lane else lane
 
     def flag(self, mask: int) -> int:
         """The mask of the pages whose page.flags has the single bit (or one of the bits) of `mask`."""
-        found = 0
-        while mask:
-            bit = mask.bit_length() - 1
-            mask ^= 1 << bit
-            found |= self.at(self.flags + (bit >> 3)) >> (bit & 7)
-        return found & self.ones
+        found = self._flag.get(mask)
+        if found is None:
+            found, bits = 0, mask
+            while bits:
+                bit = bits.bit_length() - 1
+                bits ^= 1 << bit
+                found |= self.bit(self.flags + (bit >> 3), bit & 7)
+            self._flag[mask] = found
+        return found
 
     def zero_word(self, offset: int) -> int:
         """The mask of the pages whose 8-byte word at `offset` is zero."""
@@ -199,24 +241,33 @@ class _Planes:
         The byte of the value that is neither 0x00 nor 0xff (what a mapped or an unmapped page has there) tells alone
         whether the window has any.
         """
+        if not among:
+            return 0
         octets = value.to_bytes(4, "little")
         telling = next((at for at, octet in enumerate(octets) if octet not in (0x00, 0xFF)), 0)
-        found = among & self.equal(self.mapcount + telling, octets[telling])
+        raw = self.raw(self.mapcount + telling)
+        if octets[telling] not in raw:
+            return 0
+        if raw.count(octets[telling]) <= FEW:
+            return among & self._few_of_type(value, raw, octets[telling])
         for at, octet in enumerate(octets):
-            if not found:
-                return 0
-            if at != telling:
-                found &= self.equal(self.mapcount + at, octet)
-        return found
+            if among:
+                among &= self.equal(self.mapcount + at, octet)
+        return among
+
+    def _few_of_type(self, value: int, raw: bytes | bytearray, octet: int) -> int:
+        marks = bytearray(self.count)
+        place = self.start + self.mapcount
+        index = raw.find(octet)
+        while index >= 0:
+            marks[index] = _U32(self.window, place + index * self.size)[0] == value
+            index = raw.find(octet, index + 1)
+        return int.from_bytes(marks, "little")
 
     def equal(self, offset: int, octet: int) -> int:
         """The mask of the pages whose byte at `offset` is `octet`."""
-        raw = self._raw.get(offset)
-        if raw is None:
-            raw = self._raw[offset] = self.window[offset :: self.size]
-        if octet not in raw:
-            return 0
-        return int.from_bytes(raw.translate(_IS[octet]), "little")
+        raw = self.raw(offset)
+        return int.from_bytes(raw.translate(_IS[octet]), "little") if octet in raw else 0
 
 
 _IS = [bytes(value == octet for value in range(256)) for octet in range(256)]

@@ -81,6 +81,9 @@ class _Walk:
         self._layout = layout
         self._level = int(level)
         self._buddy = layout.buddy_type if level & PageKind.FREE else None
+        # Nothing else than a head, and a free block by its type, stands for more pages than itself.
+        self._heads = layout.head
+        self._types = (layout.buddy_type, layout.unaccepted_type)
         self._windows = WindowJudge(layout, level)
         self._present = present
         self._ends = [interval.end for interval in present]
@@ -161,6 +164,11 @@ class _Walk:
         size = self._layout.size
         pages = self._memory.view(at, 2 * size if pfn + 1 < end else size)
         self.examined += 1
+        if (
+            not _U64(pages, self._layout.flags)[0] & self._heads
+            and _U32(pages, self._layout.mapcount)[0] not in self._types
+        ):
+            return None
         verdict = judge(self._layout, self._level, pfn, pages[:size], pages[size:])
         return verdict if verdict.fate and verdict.order >= JUMP_ORDER else None
 
@@ -179,13 +187,16 @@ class _Walk:
 
     def _window(self, pfn: int, at: int, end: int, stop: int) -> None:
         """Judge the pages from `pfn` up to `end`; structures follow up to `stop`."""
-        layout = self._layout
-        window = self._memory.view(at, (end - pfn) * layout.size)
-        last = len(window) - layout.size
-        is_head = _U64(window, last + layout.flags)[0] & layout.head
-        after = self._memory.view(at + len(window), layout.size) if is_head and end < stop else b""
-        verdict = self._windows.judge(pfn, window, after)
-        self.examined += end - pfn
+        layout, memory = self._layout, self._memory
+        count = end - pfn
+        size = count * layout.size
+        window, start = memory.window(at, size)
+        after = b""
+        if end < stop and _U64(window, start + size - layout.size + layout.flags)[0] & layout.head:
+            after = memory.view(at + size, layout.size)
+            window, start = memory.window(at, size)
+        verdict = self._windows.judge(pfn, window, after, start, count)
+        self.examined += count
         self._bad_orders += verdict.bad_orders
-        self._fates.put(verdict.fates)
+        self._fates.put(verdict.fates, count)
         self._fates.fill(pfn + verdict.reach, verdict.reach_fate)

@@ -89,6 +89,7 @@ class Memory:
         self.stored_ranges = Ranges(zip(self._extents.starts, self._extents.ends, strict=True))
         self._start = self._end = 0  # the extent that was read from last: physical
         self._distance = 0  # from a physical address in it to the offset in the file
+        self._buffer = bytearray()
         self._mapped = _of_procfs(fd)
         self._window: mmap.mmap | None = None
         self._window_start = 0  # physical
@@ -112,9 +113,28 @@ class Memory:
         if physical >= self._window_start and physical + size <= self._window_end and self._window is not None:
             start = physical - self._window_start + self._window_skip
             return self._window[start : start + size]
-        if not self._mapped:
-            return self.read(physical, size)
-        return self._gather(physical, size, self._through_window)
+        if self._mapped:
+            return self._gather(physical, size, self._through_window)
+        content = self._stored(physical, size)
+        return content if len(content) == size else self._gather(physical, size, self._stored)
+
+    def window(self, physical: int, size: int) -> tuple[bytes | bytearray | mmap.mmap, int]:
+        """A buffer and where in it `size` bytes from `physical` begin; it holds them until anything else is read.
+
+        For bulk reads: nothing is allocated, and of what is mapped nothing is copied.
+        """
+        if self._mapped and self._find_extent(physical):
+            if not self._window_start <= physical < self._window_end:
+                self._move_window(physical)
+            if self._window is not None and physical + size <= self._window_end:
+                return self._window, physical - self._window_start + self._window_skip
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        with memoryview(self._buffer) as buffer:
+            filled = 0
+            while filled < size:
+                filled += self._read_into(buffer[filled:size], physical + filled)
+        return self._buffer, 0
 
     def read_page(self, pfn: int) -> bytes:
         """Return a page; where the vmcore has only a part of it the rest is zeros."""
@@ -170,12 +190,25 @@ class Memory:
         try:
             content = os.pread(self._fd, min(size, self._end - physical), offset)
         except OSError as error:
-            raise VmcoreError(
-                f"{self.name}: physical {physical:#x} (offset {offset}) cannot be read: {error.strerror}"
-            ) from error
+            raise self._unreadable(physical, offset, error) from error
         if not content and size:
-            raise VmcoreError(f"{self.name}: physical {physical:#x} (offset {offset}) lies past the end of the file")
+            raise self._cut(physical, offset)
         return content
+
+    def _read_into(self, buffer: memoryview, physical: int) -> int:
+        """Fill at least 1 byte of `buffer` with what lies at `physical`, and return how many."""
+        if self._mapped or not self._find_extent(physical):
+            content = self._through_window(physical, len(buffer))
+            buffer[: len(content)] = content
+            return len(content)
+        offset = physical + self._distance
+        try:
+            count = os.preadv(self._fd, [buffer[: self._end - physical]], offset)
+        except OSError as error:
+            raise self._unreadable(physical, offset, error) from error
+        if not count:
+            raise self._cut(physical, offset)
+        return count
 
     def _hole(self, physical: int, size: int) -> int:
         """Return how many zero bytes are at `physical`: inside a PT_LOAD, but left out of the file."""
@@ -214,6 +247,12 @@ class Memory:
             self._mapped = False  # an old kernel's /proc/vmcore: pread does as well, only slower
             return
         self._window_start, self._window_end, self._window_skip = start, end, skip
+
+    def _unreadable(self, physical: int, offset: int, error: OSError) -> VmcoreError:
+        return VmcoreError(f"{self.name}: physical {physical:#x} (offset {offset}) cannot be read: {error.strerror}")
+
+    def _cut(self, physical: int, offset: int) -> VmcoreError:
+        return VmcoreError(f"{self.name}: physical {physical:#x} (offset {offset}) lies past the end of the file")
 
     def _absent(self, physical: int) -> VmcoreError:
         return VmcoreError(f"{self.name}: physical {physical:#x} is in no PT_LOAD")

@@ -59,6 +59,10 @@ class Memory:
         assert 0 <= at <= len(self.content) - size
         return self.content[at : at + size]
 
+    def window(self, physical: int, size: int) -> tuple[bytes, int]:
+        self.view(physical, size)
+        return self.content, physical - BASE
+
 
 def by_user_engine(core: object, level: int, hands_off: Ranges) -> tuple[bytes, PageCounts, int]:
     """Bitmap 2, the counts without what engines may differ in, and how many orders cannot be."""
