@@ -5,35 +5,25 @@
  */
 #include "walk.h"
 
-/* A block of pages that share their head's fate. */
+/*
+ * A block of pages that share their head's fate. It lives in registers: what returns one is inlined,
+ * since three stores and one load of them all cost more than the rules.
+ */
 struct verdict {
 	enum ks_fate fate;
 	u32 order;
 	bool bad_order;
 };
 
-/*
- * ks_rules_init - fold what is unknown, and what @level does not ask for, into values that match
- * nothing.
- */
+/* Fold what @level does not ask for into page types that match nothing. */
 void ks_rules_init(struct ks_rules *rules, const struct kdumpd_layout *layout, u32 level)
 {
-	struct kdumpd_layout *known = &rules->layout;
-
-	*known = *layout;
-	if (known->slab_flag)
-		known->slab_type = KDUMPD_UNKNOWN;
-	else if (known->slab_type == KDUMPD_UNKNOWN)
-		level &= ~(KS_LEVEL_CACHE | KS_LEVEL_CACHE_PRIVATE | KS_LEVEL_USER);
-	if (!known->lru || !known->private_flag || !known->swapcache || !known->swapbacked)
-		level &= ~(KS_LEVEL_CACHE | KS_LEVEL_CACHE_PRIVATE);
-	if (!known->free_orders || known->free_orders > KDUMPD_WINDOW_ORDER + 1)
-		known->buddy_type = KDUMPD_UNKNOWN;
-	if (!(level & KS_LEVEL_FREE) || known->buddy_type == KDUMPD_UNKNOWN) {
-		known->buddy_type = KDUMPD_UNKNOWN;
-		known->unaccepted_type = KDUMPD_UNKNOWN;
-	}
+	rules->layout = *layout;
 	rules->level = level;
+	if (!(level & KS_LEVEL_FREE)) {
+		rules->layout.buddy_type = KDUMPD_UNKNOWN;
+		rules->layout.unaccepted_type = KDUMPD_UNKNOWN;
+	}
 }
 
 static __always_inline u64 word_at(const void *page, u64 offset)
@@ -57,8 +47,9 @@ static __always_inline bool aligned(u64 pfn, u64 order)
 }
 
 /* A page, or a compound one where its second structure claims an order that can be. */
-static struct verdict compound(const struct kdumpd_layout *layout, u64 pfn, u64 flags,
-			       const void *second, enum ks_fate fate)
+static __always_inline struct verdict compound(const struct kdumpd_layout *layout, u64 pfn,
+					       u64 flags, const void *second,
+					       enum ks_fate fate)
 {
 	struct verdict verdict = { .fate = fate };
 	u64 order;
@@ -90,7 +81,7 @@ static bool is_hugetlb(const struct kdumpd_layout *layout, u64 type, const void 
 		return false;
 	if (layout->hugetlb == KDUMPD_HUGETLB_SECOND_FLAGS)
 		return word_at(second, layout->flags) >> layout->hugetlb_value & 1;
-	return layout->hugetlb == KDUMPD_HUGETLB_DTOR && layout->second_dtor != KDUMPD_UNKNOWN &&
+	return layout->hugetlb == KDUMPD_HUGETLB_DTOR &&
 	       octet_at(second, layout->second_dtor) == layout->hugetlb_value;
 }
 

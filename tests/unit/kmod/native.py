@@ -179,7 +179,7 @@ def scan(
     counts = (ctypes.c_uint64 * 11)()
     error = library.scan(
         requests.pack_layout(layout, 4096),
-        ctypes.c_uint32(level),
+        ctypes.c_uint32(level & layout.tellable),
         ctypes.byref(ground),
         ctypes.c_uint64(first),
         ctypes.c_uint64(end),
