@@ -14,7 +14,7 @@ from contextlib import suppress
 from kdumpd.capture.child import Tell
 from kdumpd.capture.door import Outcome, Result
 from kdumpd.capture.mark import Mark
-from kdumpd.capture.rungs import INSTEAD, Phase, Rung, following, rungs, scan_share
+from kdumpd.capture.rungs import INSTEAD, Phase, Rung, leads_on, rungs, scan_share
 from kdumpd.capture.save import (
     INCOMPLETE,
     Chosen,
@@ -57,8 +57,7 @@ class Dumping:
             scanned_by = start + allowed * scan_share(all_rungs.index(rung), len(all_rungs))
             outcome = self._try(rung, reason, mark, scanned_by, end)
             failure = outcome.failure
-            rest = following(rung, rest, failure, Phase(mark.get())) if failure else ()
-            if failure is None or not rest or clock() >= end:
+            if failure is None or not rest or clock() >= end or not leads_on(failure, Phase(mark.get())):
                 return outcome
             reason = f"{rest[0]}: {rung} before it failed: {failure.text}"
             self._steps.incident("dump", INSTEAD[rest[0]])

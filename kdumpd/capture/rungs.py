@@ -55,12 +55,8 @@ def scan_share(place: int, of: int) -> float:
     return (place + 1) / of
 
 
-def following(rung: Rung, rest: tuple[Rung, ...], failure: Failure, phase: Phase) -> tuple[Rung, ...]:
-    """The rungs that may succeed where this one failed in that phase."""
-    if phase is Phase.GATHERING and failure.kind in _KILLED:
-        return rest  # the module may be what killed it
-    if phase is not Phase.SCANNING or failure.kind in _FINAL:
-        return ()
-    if rung is Rung.AUTO and failure.kind == "ScanError":
-        return tuple(one for one in rest if one is not Rung.USER)  # it has had its turn
-    return rest
+def leads_on(failure: Failure, phase: Phase) -> bool:
+    """Whether the next rung may succeed where one failed in that phase."""
+    if phase is Phase.GATHERING:
+        return failure.kind in _KILLED  # the module may be what killed it
+    return phase is Phase.SCANNING and failure.kind not in _FINAL
