@@ -124,6 +124,7 @@ def _stage(step: BuildImage, of: closure.Program, chosen: _Chosen, staging: Path
     }
     if step.boot == "dracut":
         texts[units.COMMAND_LINE] = units.command_line(assembling=bool(step.dracut_modules))
+        texts[units.MANAGER] = units.MANAGER_TEXT
         if step.dracut_modules:
             texts.update(units.waiting(step.targets))
     for path, text in texts.items():

@@ -17,8 +17,16 @@ FINISHED = "etc/kdumpd/initqueue-finished.sh"
 #: Words of the command line that dracut reads inside the image.
 COMMAND_LINE = "etc/cmdline.d/kdumpd.conf"
 
+#: How systemd is told to restart the machine when it dies itself, where it would stand still for ever, and to ignore
+#: control-alt-delete however often it is pressed.
+MANAGER = "etc/systemd/system.conf.d/kdumpd.conf"
+MANAGER_TEXT = "[Manager]\nCrashReboot=yes\nCtrlAltDelBurstAction=none\n"
+
 #: Seconds that the runner's start waits for a device; then it starts anyway, saves what it can, and tries each target.
-PATIENCE = 60
+PATIENCE = 120
+
+#: dracut's own count of seconds: when two thirds of it are over, it puts together what is incomplete.
+_RETRY = 60
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")
 
@@ -50,14 +58,14 @@ def _finished(paths: Iterable[str]) -> str:
 
 
 def command_line(assembling: bool) -> str:
-    """What dracut is told (dracut.cmdline(7)): an emergency restarts the machine, where its shell would wait for ever.
+    """What dracut is told (dracut.cmdline(7)): no shell, which would wait for ever, and a restart as the last resort.
 
-    `assembling`: every array and volume group is put together, an incomplete one too when two thirds of `PATIENCE` are
-    over; else dracut takes only what a command line names.
+    `assembling`: every array and volume group is put together, an incomplete one too, well before `PATIENCE` is over;
+    else dracut takes only what a command line names.
     """
     words = ["rd.shell=0", "rd.emergency=reboot"]
     if assembling:
-        words += ["rd.auto", f"rd.retry={PATIENCE}"]
+        words += ["rd.auto", f"rd.retry={_RETRY}"]
     return " ".join(words) + "\n"
 
 

@@ -1,7 +1,8 @@
 """Finds the block device that a target names: `UUID=...`, `LABEL=...` or a path under /dev.
 
 Without udev nothing makes /dev/disk/by-uuid, and drivers announce disks a while after they are loaded: every device of
-/sys/class/block is looked at, again and again, until one fits. Called by `target.local`. May import `errors`.
+/sys/class/block is looked at, again and again, until one fits. Called by `capture.attempt`, whose `Places` come from
+`capture.probe`. May import `errors` and `target.superblock`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kdumpd.host import program
 from kdumpd.host.modules import ModuleIndex
-from kdumpd.image import libraries
+from kdumpd.image import libraries, scan_module
 from kdumpd.rehearse.kernels import Kernel
 
 REPOSITORY = Path(__file__).parents[2]
@@ -96,10 +96,12 @@ class Root:
             shutil.copytree(REPOSITORY / name, self.folder / str(REPOSITORY / name).lstrip("/"))
 
     def kernel(self, kernel: Kernel, modules: Iterable[str]) -> None:
-        """A kernel as its package installs it, of its modules these and what they need."""
+        """A kernel as its package installs it; of its modules these, what they need, and kdumpd's own if it has it."""
         shutil.copy2(kernel.vmlinuz, self.folder / "boot" / f"vmlinuz-{kernel.release}")
         there = self.folder / "usr/lib/modules" / kernel.release
-        needed = ModuleIndex.read(kernel.modules).load_order(modules)
+        index = ModuleIndex.read(kernel.modules)
+        own = (scan_module.NAME,) if scan_module.NAME in index.dependencies else ()
+        needed = index.load_order((*modules, *own))
         for file in (*kernel.modules.glob("modules.*"), *(kernel.modules / path for path in needed)):
             (there / file.relative_to(kernel.modules)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, there / file.relative_to(kernel.modules))

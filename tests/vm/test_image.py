@@ -148,3 +148,13 @@ def test_the_dracut_way_has_systemd_and_the_runner_as_a_unit(step: BuildImage, t
     assert len(wants) == 1
     assert "usr/lib/kdumpd/capture" in found
     assert not [name for name in found if name.endswith("build-parameter.txt")]
+
+
+def test_nothing_in_the_dracut_way_answers_a_failure_with_a_shell(step: BuildImage, tmp_path: Path) -> None:
+    found = entries(build.build(replace(step, boot="dracut", output=tmp_path / "dracut.img")).path)
+    emergency = found["etc/systemd/system/emergency.target"].data.decode()
+    assert "\nRequires=kdumpd-capture.service\n" in emergency
+    assert found["etc/systemd/system/rescue.target"].data == b"emergency.target"
+    for hook in ("emergency", "shutdown-emergency"):
+        assert [name for name in found if f"/hooks/{hook}/00-" in name], hook
+    assert found["etc/cmdline.d/kdumpd.conf"].data.startswith(b"rd.shell=0 ")

@@ -95,7 +95,7 @@ def test_the_runners_unit_waits_for_each_device_but_not_for_ever() -> None:
     files = units.waiting([TARGET, TARGET])
     unit = "dev-disk-by\\x2duuid-ab\\x2dcd.device"
     assert files[units.DROP_IN] == f"[Unit]\nWants={unit}\nAfter={unit}\n"
-    assert files[f"etc/systemd/system/{unit}.d/patience.conf"] == "[Unit]\nJobRunningTimeoutSec=60s\n"
+    assert files[f"etc/systemd/system/{unit}.d/patience.conf"] == "[Unit]\nJobRunningTimeoutSec=120s\n"
     script = files[units.FINISHED]
     assert "[ -e '/dev/disk/by-uuid/ab-cd' ]" in script
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
