@@ -19,7 +19,7 @@ export PIP_CACHE_DIR := $(CACHE)/pip
 CHECK_PACKAGES := cpio dracut-core e2fsprogs libkdumpfile10 python3-venv shellcheck systemd
 VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
 	qemu-system-x86 zstd
-MATRIX_PACKAGES := lvm2 mdadm
+MATRIX_PACKAGES := btrfs-progs dosfstools lvm2 mdadm xfsprogs
 BENCH_PACKAGES := debootstrap
 
 venv: .venv/installed
