@@ -61,10 +61,10 @@ static void settle(struct kdumpd_layout *layout, u32 *level)
 	for (i = 0; i < ARRAY_SIZE(masks); i++)
 		if (!known(*masks[i]))
 			*masks[i] = 0;
-	if (!layout->free_orders) {
+	if (!layout->free_orders)
 		layout->buddy_type = KDUMPD_UNKNOWN;
+	if (!known(layout->buddy_type))
 		layout->unaccepted_type = KDUMPD_UNKNOWN;
-	}
 	if (known(layout->slab_type))
 		layout->slab_flag = 0;
 	*level &= 2 | 4 | 8 | 16;

@@ -101,8 +101,8 @@ struct ks_cursor {
  * @level: without the classes that the layout does not tell (no slab mark: no cache, no user; no
  *	mask of lru, private, swapcache or swapbacked: no cache), and without bit 1
  * @layout: offsets lie in the structure, aligned to their width; masks are masks; types are 32 bits
- *	or KDUMPD_UNKNOWN. Where free_orders is 0, buddy_type and unaccepted_type are KDUMPD_UNKNOWN;
- *	free_orders is at most KDUMPD_WINDOW_ORDER + 1. slab_flag is 0 where slab_type is known.
+ *	or KDUMPD_UNKNOWN. Where free_orders is 0, buddy_type is KDUMPD_UNKNOWN, and where that is,
+ *	unaccepted_type too; free_orders is at most KDUMPD_WINDOW_ORDER + 1. slab_flag is 0 where slab_type is known.
  *	By KDUMPD_HUGETLB_DTOR second_dtor is known.
  * @bitmap: of user space, @bitmap_size bytes: exactly what the window needs
  * @deadline: as ks_now() counts, U64_MAX when there is none

@@ -1,0 +1,99 @@
+"""Files of the module that decide without doing anything, compiled natively: plan.c and check.c.
+
+What they need of the kernel is stood in for: constants of x86-64, and a table of resources for check.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+from tests.unit.kmod.native import KMOD
+
+_EVERYTHING = """
+#include <errno.h>
+#include <limits.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+typedef __u8 u8;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef struct { long counter; } atomic_t, atomic64_t;
+typedef struct { int list; } wait_queue_head_t;
+struct kref { int count; };
+struct mutex { int owner; };
+#define __user
+#define __aligned(size) __attribute__((aligned(size)))
+#define PAGE_SHIFT 12
+#define PAGE_SIZE (1UL << PAGE_SHIFT)
+#define PMD_SHIFT 21
+#define PUD_SHIFT 30
+#define SZ_1G 0x40000000
+#define U8_MAX 0xff
+#define U32_MAX 0xffffffffU
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+#define IS_ALIGNED(x, a) (!((x) & ((a) - 1)))
+#define ALIGN(x, a) (((x) + (a) - 1) & ~((u64)(a) - 1))
+#define ALIGN_DOWN(x, a) ((x) & ~((u64)(a) - 1))
+#define min(a, b) ((a) < (b) ? (a) : (b))
+#define min_t(type, a, b) min((type)(a), (type)(b))
+static inline u64 roundup_pow_of_two(u64 x) { return x < 2 ? 1 : 1ULL << (64 - __builtin_clzll(x - 1)); }
+static inline bool is_power_of_2(u64 x) { return x && !(x & (x - 1)); }
+#define LINUX_VERSION_CODE 1
+#define KERNEL_VERSION(a, b, c) 0
+#define module_put_and_kthread_exit
+enum { CC_ATTR_MEM_ENCRYPT };
+extern bool encrypted;
+static inline bool cc_platform_has(int attribute) { return encrypted; }
+enum { IORESOURCE_MEM = 1, IORESOURCE_SYSTEM_RAM = 3, IORES_DESC_NONE = 0 };
+enum { REGION_INTERSECTS, REGION_DISJOINT, REGION_MIXED };
+int region_intersects(u64 start, u64 size, unsigned long flags, unsigned long kind);
+"""
+
+_HEADERS = (
+    *("atomic", "kref", "mutex", "types", "wait", "mm", "pgtable", "kernel", "log2", "minmax", "sizes", "errno"),
+    *("ioport", "kthread", "module", "version", "cc_platform"),
+)
+
+_MACHINE = """
+#include "internal.h"
+/* This kernel's RAM: 256 MiB to 512 MiB; a device: 3 GiB to 4 GiB; 46 bits of physical addresses. */
+static const struct { u64 start, end; unsigned long flags; } resources[] = {
+	{ 0x10000000, 0x20000000, IORESOURCE_SYSTEM_RAM },
+	{ 0xc0000000, 0x100000000, IORESOURCE_MEM },
+};
+bool encrypted;
+int region_intersects(u64 start, u64 size, unsigned long flags, unsigned long kind)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(resources); i++)
+		if (start < resources[i].end && resources[i].start < start + size &&
+			(resources[i].flags & flags) == flags)
+			return REGION_MIXED;
+	return REGION_DISJOINT;
+}
+u64 ks_physical_limit(void) { return 1ULL << 46; }
+"""
+
+
+def library(folder: Path) -> ctypes.CDLL:
+    """plan.c and check.c, compiled in `folder`."""
+    headers = folder / "linux"
+    headers.mkdir()
+    (headers / "everything.h").write_text(
+        _EVERYTHING.replace("#include <linux/types.h>", "#include_next <linux/types.h>")
+    )
+    for name in _HEADERS:
+        text = f"#include_next <linux/{name}.h>\n" if name in ("errno", "types") else ""
+        (headers / f"{name}.h").write_text(text)
+    (folder / "machine.c").write_text(_MACHINE)
+    made = folder / "decisions.so"
+    sources = [str(KMOD / name) for name in ("plan.c", "check.c")]
+    flags = ("-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC")
+    places = (f"-I{folder}", f"-I{KMOD}", "-include", str(headers / "everything.h"))
+    subprocess.run(["cc", *flags, *places, *sources, str(folder / "machine.c"), "-o", str(made)], check=True)
+    return ctypes.CDLL(str(made))
