@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import pytest
 
 from kdumpd.policy.model import PageKind
 from kdumpd.scan import user
-from kdumpd.scan.rules import Fate, judge
 from kdumpd.scan.selection import PageCounts
-from kdumpd.vmcore.layout import PageLayout
 from kdumpd.vmcore.vmcore import Vmcore
-from tests.lab.kept import kept_bits, pfns
+from tests.lab.differences import differences
 from tests.lab.peers import Program
 from tests.vm.conftest import CrashOf
 
@@ -22,7 +19,6 @@ RECIPES = ("6.1", "6.1-nokaslr", "6.1-high", "6.12", "newest")
 LEVELS = (31, 17, 16, 8, 4, 2, 1, 0)
 # What carries most: every level that tells one kind from another on one kernel, and the extremes on the others.
 CASES = [(recipe, level) for recipe in RECIPES for level in (LEVELS if recipe == "6.1" else (31, 16, 0))]
-WAITERS = 1 << 7  # PG_waiters from 6.10, where makedumpfile still tests for PG_slab
 
 
 class Bits:
@@ -39,38 +35,6 @@ class Bits:
         return int.from_bytes(b"".join(self.windows), "little")
 
 
-class Structures:
-    """The page structures of a vmcore, one at a time."""
-
-    def __init__(self, core: Vmcore) -> None:
-        self.core = core
-        self.layout = PageLayout.of(core.info)
-        self.runs = list(core.mem_map())
-
-    def of(self, pfn: int) -> bytes:
-        """The structure of `pfn` and the one after it."""
-        run = next(run for run in self.runs if run.first_pfn <= pfn < run.first_pfn + run.pages)
-        return self.core.memory.read(run.physical + (pfn - run.first_pfn) * self.layout.size, 2 * self.layout.size)
-
-    def cause(self, pfn: int, level: int, kept_by_us: bool) -> str:
-        """Why makedumpfile decides otherwise on this page; "unexplained" if no known difference applies."""
-        layout = self.layout
-        pages = self.of(pfn)
-        page = pages[: layout.size]
-        fate = judge(layout, level, pfn, page, pages[layout.size :]).fate
-        (flags,) = struct.unpack_from("<Q", page, layout.flags)
-        tail = bool(page[layout.compound_head] & 1)
-        if kept_by_us and tail and self.core.info.offset("page.compound_head") is None:
-            return "a tail on 7.1 and newer, whose compound_info that makedumpfile does not know"
-        if not kept_by_us and tail and fate is Fate.HWPOISON:
-            return "the poisoned page of a huge page, left out by itself"
-        if not kept_by_us and fate is Fate.USER and layout.slab_flag is None and flags & WAITERS:
-            return "an anonymous page with waiters, taken for slab by makedumpfile"
-        if not kept_by_us and level < 2 and fate in (Fate.HWPOISON, Fate.OFFLINE):
-            return "hwpoison or offline, left out at every level"
-        return "unexplained"
-
-
 def scan(core: Vmcore, level: int) -> tuple[int, PageCounts]:
     bits = Bits()
     counts = user.scan(core, PageKind(level), (), bits)
@@ -79,15 +43,9 @@ def scan(core: Vmcore, level: int) -> tuple[int, PageCounts]:
 
 def compare(vmcore: Path, level: int, makedumpfile: Program, folder: Path) -> Counter[str]:
     """The pages on which we differ from makedumpfile, counted by cause."""
-    dump = folder / "dump"
-    makedumpfile.run("--message-level", "0", "-d", str(level), "-l", vmcore, dump)
-    theirs = kept_bits(dump)
-    dump.unlink()
     with Vmcore.open(str(vmcore)) as core:
         ours, _ = scan(core, level)
-        structures = Structures(core)
-        differ = [(pfn, True) for pfn in pfns(ours & ~theirs)] + [(pfn, False) for pfn in pfns(theirs & ~ours)]
-        return Counter(structures.cause(pfn, level, kept_by_us) for pfn, kept_by_us in differ)
+    return differences(vmcore, level, ours, makedumpfile, folder)
 
 
 @pytest.mark.parametrize(("recipe", "level"), CASES)
