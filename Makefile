@@ -2,13 +2,14 @@
 #   make venv      .venv with .venv/bin/kdumpd
 #   make check     lint, types, import contracts, unit and fuzz tests (under 2 minutes)
 #   make test      check, then the tests on real crashes that carry most
+#   make kmod      the page-scan module for KERNEL=..., in that kernel's modules; as --kernel of kdumpd rehearse
 #   make rehearse  crash a real kernel in a VM and verify its dump
 #   make matrix    every kernel, level, fault and reader; resumes; writes docs/matrix.md when whole
 #   make bench     the measurements of docs/performance.md
 #   make docs      what is generated: docs/policy.md
 #   make picture   docs/rehearsal.svg, from a rehearsal
 .DELETE_ON_ERROR:
-.PHONY: venv check test rehearse matrix bench docs picture tools vm-tools matrix-tools bench-tools clean
+.PHONY: venv check test kmod rehearse matrix bench docs picture tools kmod-tools vm-tools matrix-tools bench-tools clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -36,8 +37,11 @@ venv: .venv/installed
 tools:
 	@packaging/install-tools $(CHECK_PACKAGES)
 
+kmod-tools:
+	@packaging/install-tools $(KMOD_PACKAGES)
+
 vm-tools:
-	@packaging/install-tools $(VM_PACKAGES)
+	@packaging/install-tools $(VM_PACKAGES) $(KMOD_PACKAGES)
 
 matrix-tools:
 	@packaging/install-tools $(MATRIX_PACKAGES)
@@ -55,6 +59,9 @@ check: venv
 
 test: check vm-tools
 	@$(BIN)/pytest -v --timeout 900 -m 'not matrix' tests/vm tests/fault
+
+kmod: venv kmod-tools
+	@$(BIN)/python -m tests.lab.kmod $(KERNEL)
 
 rehearse: venv vm-tools
 	@$(BIN)/kdumpd rehearse $(REHEARSE)
