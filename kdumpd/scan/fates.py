@@ -15,9 +15,9 @@ from kdumpd.scan.selection import BitmapSink, Interval, PageCounts, Progress
 CHUNK = 8192  # page frames gathered before they are packed: 1 KiB of bitmap
 
 # Iterating a Flag leaves out the member that is 0.
-_RUN = {fate: bytes([fate]) * CHUNK for fate in (Fate.KEEP, *Fate)}
+_RUN = {int(fate): bytes([fate]) * CHUNK for fate in (Fate.KEEP, *Fate)}
 _ONES = int.from_bytes(b"\1" * CHUNK, "little")
-_EVERYWHERE = {fate: _ONES * fate for fate in Fate if fate}
+_EVERYWHERE = {int(fate): _ONES * fate for fate in Fate if fate}
 _LOW_BITS, _HIGH_BIT = _ONES * 0x7F, _ONES * 0x80
 
 
@@ -45,7 +45,7 @@ class Fates:
         self._start = start  # first frame of the chunk
         self._tally = _Tally()
 
-    def fill(self, end: int, fate: Fate) -> None:
+    def fill(self, end: int, fate: int) -> None:
         """All frames from `position` up to `end` have this fate."""
         end = min(end, self._max_pfn)
         while self.position < end:
@@ -64,8 +64,9 @@ class Fates:
         if count <= CHUNK and not (self.position | count) & 7 and self._bare(self.position + count):
             if self.position > self._start:
                 self._flush()
-            if count == CHUNK and fates == _EVERYWHERE.get(Fate(fates & 0xFF), 0):
-                self._whole(Fate(fates & 0xFF))
+            first = fates & 0xFF
+            if count == CHUNK and fates == _EVERYWHERE.get(first, 0):
+                self._whole(first)
                 return
             self.position += count
             self._settle(fates, count)
@@ -87,7 +88,7 @@ class Fates:
             self._flush()
         counts = self._tally.counts()
         total = max(self._max_pfn - self._first, 0) - counts[Fate.HOLE]
-        dropped = sum(count for fate, count in counts.items() if fate is not Fate.HOLE)
+        dropped = sum(count for fate, count in counts.items() if fate != Fate.HOLE)
         return PageCounts(
             total=total,
             kept=total - dropped,
@@ -130,7 +131,7 @@ class Fates:
             return False
         return not any(interval.start < end and start < interval.end for interval in self._hands_off)
 
-    def _uniform(self, fate: Fate) -> Fate | None:
+    def _uniform(self, fate: int) -> int | None:
         """The one fate of the whole chunk from `position` on, or None where something is laid over a part of it."""
         start, end = self.position, self.position + CHUNK
         if any(interval.start < end and start < interval.end for interval in self._hands_off):
@@ -140,7 +141,7 @@ class Fates:
             return Fate.HOLE
         return fate if self._present[at].start <= start and end <= self._present[at].end else None
 
-    def _whole(self, fate: Fate) -> None:
+    def _whole(self, fate: int) -> None:
         """A whole chunk of one fate needs no packing."""
         self._tally.uniform(fate, CHUNK)
         self._sink.write((b"\0" if fate else b"\xff") * (CHUNK // 8))
@@ -177,7 +178,7 @@ class _Tally:
         self._waiting: list[int | None] = []
         self._whole = dict.fromkeys(_EVERYWHERE, 0)
 
-    def uniform(self, fate: Fate, count: int) -> None:
+    def uniform(self, fate: int, count: int) -> None:
         """So many frames of one fate more."""
         if fate:
             self._whole[fate] += count
@@ -196,7 +197,7 @@ class _Tally:
         self._sums.append(0)
         self._waiting.append(fates)
 
-    def counts(self) -> dict[Fate, int]:
+    def counts(self) -> dict[int, int]:
         """How many frames had each fate, KEEP left out."""
         counts = dict(self._whole)
         for level, numbers in enumerate(zip(self._sums, self._waiting, strict=True)):

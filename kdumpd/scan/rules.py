@@ -1,7 +1,7 @@
 """The exclusion rules for one page structure, in makedumpfile's order: the first match wins.
 
 This is the rule book in its plainest form. The engines use it for the heads of blocks, where one decision covers many
-pages, and the tests hold the bulk engine (`scan.planes`) against it page by page.
+pages, and the tests hold the bulk engine (`scan.windows`) against it page by page.
 
 Source: makedumpfile.c `__exclude_unnecessary_pages` (after 1.7.9), with the departures that FORMATS and
 docs/architecture.md name: slab is told by the page type alone where the kernel has one, a misaligned free block and

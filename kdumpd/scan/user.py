@@ -13,8 +13,8 @@ from struct import Struct
 from kdumpd.errors import ScanError, VmcoreError
 from kdumpd.policy.model import PageKind
 from kdumpd.scan.fates import Fates
-from kdumpd.scan.planes import WINDOW, WindowJudge
-from kdumpd.scan.rules import Fate, Verdict, judge
+from kdumpd.scan.planes import WINDOW
+from kdumpd.scan.rules import Fate, judge
 from kdumpd.scan.selection import (
     BitmapSink,
     Interval,
@@ -24,6 +24,7 @@ from kdumpd.scan.selection import (
     gaps_warning,
     present_pages,
 )
+from kdumpd.scan.windows import WindowJudge
 from kdumpd.vmcore.layout import PageLayout
 from kdumpd.vmcore.mem_map import MemMapRun
 from kdumpd.vmcore.memory import Memory
@@ -34,6 +35,8 @@ _U32 = Struct("<I").unpack_from
 _U64 = Struct("<Q").unpack_from
 _NOTHING = Interval(1 << 62, 1 << 62)
 JUMP_ORDER = 6  # a block of 64 pages or more is jumped over; a smaller one is cheaper as part of a window
+CUT_ORDER = 9  # and inside of a window one of 512 pages
+_FREE = int(Fate.FREE)
 
 
 def scan(
@@ -81,9 +84,7 @@ class _Walk:
         self._layout = layout
         self._level = int(level)
         self._buddy = layout.buddy_type if level & PageKind.FREE else None
-        # Nothing else than a head, and a free block by its type, stands for more pages than itself.
-        self._heads = layout.head
-        self._types = (layout.buddy_type, layout.unaccepted_type)
+        self._slab = layout.slab_flag or 0
         self._windows = WindowJudge(layout, level)
         self._present = present
         self._ends = [interval.end for interval in present]
@@ -114,13 +115,8 @@ class _Walk:
             at = run.physical + (pfn - run.first_pfn) * size
             stop = min(end, interval.end)
             try:
-                if self._free_blocks(pfn, at, stop):
-                    continue
-                block = self._block_at(pfn, at, stop)
-                if block is not None:
-                    fates.fill(pfn + (1 << block.order), block.fate)
-                    continue
-                self._window(pfn, at, self._window_end(pfn, at, stop), stop)
+                if not self._jump(pfn, at, stop):
+                    self._window(pfn, at, self._window_end(pfn, at, stop), stop)
             except VmcoreError:
                 skipped = min(stop, (pfn // STRIDE + 1) * STRIDE)
                 self._unreadable += skipped - pfn
@@ -131,56 +127,58 @@ class _Walk:
         at = bisect_right(self._ends, pfn)
         return self._present[at] if at < len(self._present) else _NOTHING
 
-    def _free_blocks(self, pfn: int, at: int, end: int) -> bool:
-        """Jump over the free blocks that follow each other from here on, one look each; False if there is none.
-
-        This is `rules.judge` for the one case that most of an idle machine's memory is.
-        """
-        layout, view, start = self._layout, self._memory.view, pfn
-        buddy, size, orders = self._buddy, layout.size, layout.free_orders
+    def _jump(self, pfn: int, at: int, end: int) -> bool:
+        """Jump over the blocks that follow each other from here on, one look each; False if there is none."""
+        start, fate, size = pfn, 0, self._layout.size
         try:
             while pfn < end:
-                page = view(at, size)
-                if _U32(page, layout.mapcount)[0] != buddy:
+                block = self._block(pfn, at, end)
+                if block is None:
                     break
-                order = _U64(page, layout.private)[0]
-                if not JUMP_ORDER <= order < orders or pfn & ((1 << order) - 1) or page[layout.compound_head] & 1:
-                    break
-                if layout.slab_flag is not None and _U64(page, layout.flags)[0] & layout.slab_flag:
-                    break
-                self.examined += 1
+                kind, order = block
+                if kind != fate:
+                    self._fates.fill(pfn, fate)
+                    fate = kind
                 pfn += 1 << order
                 at += size << order
         except VmcoreError:
             if pfn == start:
                 raise
-        self._fates.fill(pfn, Fate.FREE)
+        self._fates.fill(pfn, fate)
         return pfn > start
 
-    def _block_at(self, pfn: int, at: int, end: int) -> Verdict | None:
-        """The verdict on a block that starts here, if it is dropped whole and worth a jump."""
-        if pfn & ((1 << JUMP_ORDER) - 1):
+    def _block(self, pfn: int, at: int, end: int) -> tuple[int, int] | None:
+        """Fate and order of the block that starts here, if it is dropped whole and worth a jump."""
+        if pfn & (1 << JUMP_ORDER) - 1:
             return None
-        size = self._layout.size
+        layout = self._layout
+        size = layout.size
         pages = self._memory.view(at, 2 * size if pfn + 1 < end else size)
         self.examined += 1
-        if (
-            not _U64(pages, self._layout.flags)[0] & self._heads
-            and _U32(pages, self._layout.mapcount)[0] not in self._types
-        ):
+        kind = _U32(pages, layout.mapcount)[0]
+        flags = _U64(pages, layout.flags)[0]
+        if kind == self._buddy and not flags & self._slab and not pages[layout.compound_head] & 1:
+            # What most of an idle machine's memory is; `judge` says the same.
+            order = _U64(pages, layout.private)[0]
+            if JUMP_ORDER <= order < layout.free_orders and not pfn & (1 << order) - 1:
+                return _FREE, order
             return None
-        verdict = judge(self._layout, self._level, pfn, pages[:size], pages[size:])
-        return verdict if verdict.fate and verdict.order >= JUMP_ORDER else None
+        if flags & layout.head or kind == layout.unaccepted_type:
+            verdict = judge(layout, self._level, pfn, pages[:size], pages[size:])
+            if verdict.fate and verdict.order >= JUMP_ORDER:
+                return int(verdict.fate), verdict.order
+        return None
 
     def _window_end(self, pfn: int, at: int, end: int) -> int:
-        """Where a window that starts at `pfn` ends: before a block to jump over, or when it is full."""
+        """Where a window that starts at `pfn` ends: before a block that is worth the price of another window."""
         last = min(end, pfn // STRIDE * STRIDE + WINDOW)
         stop = (pfn // STRIDE + 1) * STRIDE
         while stop < last:
             try:
-                if self._block_at(stop, at + (stop - pfn) * self._layout.size, end) is not None:
-                    return stop
+                block = self._block(stop, at + (stop - pfn) * self._layout.size, end)
             except VmcoreError:
+                return stop
+            if block is not None and block[1] >= CUT_ORDER:
                 return stop
             stop += STRIDE
         return last

@@ -8,8 +8,10 @@ import struct
 import pytest
 
 from kdumpd.policy.model import PageKind
-from kdumpd.scan.planes import WINDOW, WindowJudge, WindowVerdict
+from kdumpd.scan.blocks import WindowVerdict
+from kdumpd.scan.planes import WINDOW
 from kdumpd.scan.rules import Fate, judge
+from kdumpd.scan.windows import WindowJudge
 from kdumpd.vmcore.layout import MAX_BLOCK_ORDER, PageLayout
 from tests.unit.scan.layouts import TEXTS, layout
 
