@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,7 +158,7 @@ def places(draw: st.DrawFn) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=False))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(
     seed=st.integers(0, 1 << 30),
     kind=st.sampled_from(sorted(LAYOUTS)),
@@ -234,3 +235,32 @@ def test_structures_that_no_map_covers_end_the_walk(library: ctypes.CDLL) -> Non
     content = bytes(known.size * 64)
     got = native.scan(library, known, PageKind(31), [(0, 128, BASE)], [(0, 128)], [], (0, 128), content, physical=BASE)
     assert got.error == -6  # ENXIO
+
+
+def compound_page(kind: str, count: int, head: int, order: int) -> bytes:
+    """`count` structures of cache, among them the head of a compound page and, if there is room, its second."""
+    known = layout(kind)
+    pages = bytearray(count * known.size)
+    struct.pack_into("<Q", pages, head * known.size + known.flags, known.head | known.lru)
+    if head + 1 < count:
+        struct.pack_into("<Q", pages, (head + 1) * known.size + known.compound_head, 1)
+        pages[(head + 1) * known.size + (known.second_order or 0)] = order
+    return bytes(pages)
+
+
+@pytest.mark.parametrize("piece", [0, 64, 4096])
+def test_head_whose_second_structure_is_not_in_the_vmcore_stands_for_itself(library: ctypes.CDLL, piece: int) -> None:
+    content = compound_page("6.12", 64, head=8, order=2)
+    agree(library, "6.12", 31, [(0, 64, BASE)], [(0, 9), (10, 64)], [], content, piece=piece)
+
+
+@pytest.mark.parametrize("piece", [0, 64, 4096])
+def test_head_that_is_the_last_of_all_structures_needs_none_behind_it(library: ctypes.CDLL, piece: int) -> None:
+    content = compound_page("6.12", 65, head=64, order=0)
+    agree(library, "6.12", 31, [(0, 65, BASE)], [(0, 65)], [], content, piece=piece)
+
+
+@pytest.mark.parametrize("piece", [64, 96, 4096])
+def test_head_finds_its_second_structure_in_the_next_piece(library: ctypes.CDLL, piece: int) -> None:
+    content = compound_page("6.12", 72, head=64, order=3)
+    agree(library, "6.12", 31, [(0, 72, BASE)], [(0, 72)], [], content, piece=piece)
