@@ -20,7 +20,8 @@ export PIP_CACHE_DIR := $(CACHE)/pip
 CHECK_PACKAGES := cpio dracut-core e2fsprogs libkdumpfile10 python3-venv shellcheck systemd
 VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
 	qemu-system-x86 zstd
-MATRIX_PACKAGES := btrfs-progs dosfstools lvm2 mdadm xfsprogs
+KMOD_PACKAGES := binutils dpkg gcc kmod make perl sparse
+MATRIX_PACKAGES := btrfs-progs dkms dosfstools gcc-aarch64-linux-gnu lvm2 mdadm qemu-system-arm xfsprogs
 BENCH_PACKAGES := debootstrap
 
 venv: .venv/installed
