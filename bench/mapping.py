@@ -91,13 +91,13 @@ def table(title: str, taken: dict[str, list[dict[str, Any]]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, rounds in taken.items():
-        median = statistics.median(one["seconds"] for one in rounds)
+        median = statistics.median(one["seconds"] for one in (rounds if name == PEER else rounds[1:]))
         report = rounds[-1].get("report", {})
         leaves = " / ".join(f"{count:,}" for count in report["leaves"]) if any(report.get("leaves", ())) else "-"
         tables = f"{report['page_table_bytes'] / 1024:,.0f}" if report.get("page_table_bytes") else "-"
         cells = (f"{median:.4f}", f"{median * 1e9 / pages:.2f}", f"{peer / median:.1f}", leaves, tables)
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    bitmaps = {one["crc"] for name, rounds in taken.items() if name != PEER for one in rounds}
+    bitmaps = {rounds[0]["crc"] for name, rounds in taken.items() if name != PEER}
     lines += [
         "",
         f"All ways gave {'the same bitmap' if len(bitmaps) == 1 else f'{len(bitmaps)} DIFFERENT BITMAPS'}.",
