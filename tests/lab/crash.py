@@ -108,7 +108,8 @@ def _make(recipe: Recipe, kernel: Kernel, folder: Path) -> None:
     ):
         scratch = Path(name)
         initrd = scratch / "initrd"
-        initrd.write_bytes(_first_initrd(recipe, kernel))
+        line = capture_line(recipe, append=recipe.append)
+        initrd.write_bytes(first_initrd(recipe, kernel, _capture_initrd(recipe, kernel), line).to_bytes())
         disks = [sparse_disk(scratch / "ext4", (recipe.cache + recipe.private + 256) * MIB)]
         subprocess.run(["mkfs.ext4", "-q", "-F", str(disks[0])], check=True)
         if recipe.whole:
@@ -181,24 +182,34 @@ def compose(head: bytes, path: Path, memory: GuestMemory) -> None:
     write_sparse(path, head[:first], loads, max(offset + length for offset, _, length in loads), memory)
 
 
-def _first_initrd(recipe: Recipe, kernel: Kernel) -> bytes:
-    busybox = _busybox(recipe.architecture)
-    capture = Initrd()
-    capture.copy(busybox, "/bin/busybox")
-    capture.file("/init", (GUEST / "capture.sh").read_bytes(), 0o755)
-    capture.file("/recipe", f"HEAD_PAGES={HEAD_PAGES}\nWHOLE={'yes' if recipe.whole else 'no'}\n")
-    if recipe.whole:
-        capture.module_tree(kernel, CAPTURE_MODULES)
+def first_initrd(recipe: Recipe, kernel: Kernel, capture: bytes, capture_line: str) -> Initrd:
+    """What the first kernel starts with: it fills memory after the recipe, loads this capture kernel and crashes."""
     first = Initrd()
-    first.copy(busybox, "/bin/busybox")
+    first.copy(busybox(recipe.architecture), "/bin/busybox")
     first.file("/init", (GUEST / "first.sh").read_bytes(), 0o755)
-    first.file("/recipe", _variables(recipe))
-    first.file("/capture.img", capture.to_bytes())
+    first.file("/recipe", _variables(recipe, capture_line))
+    first.file("/capture.img", capture)
     first.copy(kernel.vmlinuz, "/vmlinuz")
     soft = [name for name in SOFT_MODULES if has_module(kernel, name)]
     first.module_tree(kernel, [*soft, *MODULES, *(LIVE_MODULES if recipe.live else ())])
     _add_kexec(first, recipe.architecture)
-    return first.to_bytes()
+    return first
+
+
+def capture_line(recipe: Recipe, processors: int = 1, append: str = "") -> str:
+    """The capture kernel's command line."""
+    console = GUESTS[recipe.architecture].machine.console
+    return f"console={console} quiet nr_cpus={processors} reset_devices panic=1 {append}".strip()
+
+
+def _capture_initrd(recipe: Recipe, kernel: Kernel) -> bytes:
+    capture = Initrd()
+    capture.copy(busybox(recipe.architecture), "/bin/busybox")
+    capture.file("/init", (GUEST / "capture.sh").read_bytes(), 0o755)
+    capture.file("/recipe", f"HEAD_PAGES={HEAD_PAGES}\nWHOLE={'yes' if recipe.whole else 'no'}\n")
+    if recipe.whole:
+        capture.module_tree(kernel, CAPTURE_MODULES)
+    return capture.to_bytes()
 
 
 def _add_kexec(initrd: Initrd, architecture: str) -> None:
@@ -213,17 +224,16 @@ def _add_kexec(initrd: Initrd, architecture: str) -> None:
             initrd.copy(library, f"/{guest.loader}")
 
 
-def _variables(recipe: Recipe) -> str:
+def _variables(recipe: Recipe, capture_line: str) -> str:
     sizes = {
         name.upper(): getattr(recipe, name)
         for name in ("cache", "private", "tmpfs", "anonymous", "transparent", "hugetlb", "balloon", "files", "nonce")
     }
-    console = GUESTS[recipe.architecture].machine.console
-    line = f"console={console} quiet nr_cpus=1 reset_devices panic=1 {recipe.append}"
-    values = {**sizes, "LIVE": "yes" if recipe.live else "no", "CAPTURE_COMMAND_LINE": f"'{line}'"}
+    values = {**sizes, "LIVE": "yes" if recipe.live else "no", "CAPTURE_COMMAND_LINE": f"'{capture_line}'"}
     return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
-def _busybox(architecture: str) -> Path:
+def busybox(architecture: str) -> Path:
+    """Debian's static busybox for this architecture."""
     _, folder = peers.with_libraries(Archive(architecture), "busybox-static", peers.DEBIAN_13)
     return next(path for path in (folder / "bin/busybox", folder / "usr/bin/busybox") if path.is_file())

@@ -116,6 +116,11 @@ if [ "$LIVE" = yes ]; then
     say "live"
     sleep 100000
 fi
+# What a test does to the machine once its memory is full.
+if [ -f /before.sh ]; then
+    # shellcheck source=/dev/null
+    . /before.sh
+fi
 kexec -p -s --initrd=/capture.img --command-line="$CAPTURE_COMMAND_LINE" /vmlinuz ||
     kexec -p --initrd=/capture.img --command-line="$CAPTURE_COMMAND_LINE" /vmlinuz ||
     say "FAILED: kexec"
