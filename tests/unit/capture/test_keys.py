@@ -37,6 +37,7 @@ def obeyed(folder: Path, vmcore: str, text: str) -> dict[str, Any]:
         "compression": descriptor.flags if descriptor else None,
         "dmesg": (crash / "dmesg.txt").exists(),
         "jobs": report["dump"]["jobs"],
+        "scan": report["scan"]["why"],
         "budget": next(line for line in lines if " s for everything" in line).rpartition(", ")[2].strip(),
         "end": rig.ended,
     }
@@ -55,6 +56,8 @@ def vmcore(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("dump: {compression: none}", {"compression"}),
         ("dump: {dmesg: false}", {"dmesg"}),
         ("dump: {jobs: 3}", {"jobs"}),
+        ("scan: {engine: user}", {"scan"}),
+        ("scan: {engine: kernel}", {"scan"}),
         ("time_budget: 5min", {"budget"}),
         ("on_success: halt", {"end"}),
         ("on_failure: [poweroff]", set()),
