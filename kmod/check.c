@@ -7,6 +7,7 @@
 #include <linux/kernel.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/sizes.h>
 
 #include "compat.h"
 #include "internal.h"
@@ -142,17 +143,37 @@ int ks_check_runs(const struct kdumpd_run *runs, u32 count, u64 start, u64 end, 
 	return 0;
 }
 
+static bool has_ram(u64 start, u64 size)
+{
+	return region_intersects(start, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
+	       REGION_DISJOINT;
+}
+
+/*
+ * x86 keeps devices away from what is left, behind its RAM, of 64 MiB (1 MiB at low addresses): "RAM buffer" in
+ * /proc/iomem, without any other mark (e820__reserve_resources_late). This kernel's RAM ends amid the crashed
+ * kernel's, so there the buffer is old memory. Else the first resource ends the search.
+ */
+static int not_ram_buffer(struct resource *resource, void *unused)
+{
+	u64 block = resource->start < SZ_16M ? SZ_1M : SZ_64M;
+	u64 start = ALIGN_DOWN(resource->start, block);
+
+	return !(resource->flags & IORESOURCE_BUSY) || resource->desc != IORES_DESC_NONE ||
+	       resource->end >= start + block || resource->start == start ||
+	       !has_ram(start, resource->start - start);
+}
+
 int ks_check_old(u64 start, u64 end)
 {
 	if (ks_memory_encrypted())
 		return -EOPNOTSUPP;
 	if (end > ks_physical_limit())
 		return -EOVERFLOW;
-	if (region_intersects(start, end - start, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
-	    REGION_DISJOINT)
+	if (has_ram(start, end - start))
 		return -EBUSY;
-	if (region_intersects(start, end - start, IORESOURCE_MEM, IORES_DESC_NONE) !=
-	    REGION_DISJOINT)
+	if (walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, end - 1, NULL,
+				not_ram_buffer) > 0)
 		return -EADDRNOTAVAIL;
 	return 0;
 }

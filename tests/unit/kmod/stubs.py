@@ -48,9 +48,16 @@ static inline bool is_power_of_2(u64 x) { return x && !(x & (x - 1)); }
 enum { CC_ATTR_MEM_ENCRYPT };
 extern bool encrypted;
 static inline bool cc_platform_has(int attribute) { return encrypted; }
-enum { IORESOURCE_MEM = 1, IORESOURCE_SYSTEM_RAM = 3, IORES_DESC_NONE = 0 };
+enum { IORESOURCE_MEM = 1, IORESOURCE_SYSTEM_RAM = 3, IORESOURCE_BUSY = 4 };
+enum { IORES_DESC_NONE, IORES_DESC_RESERVED };
 enum { REGION_INTERSECTS, REGION_DISJOINT, REGION_MIXED };
+#define SZ_1M 0x100000
+#define SZ_16M 0x1000000
+#define SZ_64M 0x4000000
+struct resource { u64 start, end; unsigned long flags, desc; };
 int region_intersects(u64 start, u64 size, unsigned long flags, unsigned long kind);
+int walk_iomem_res_desc(unsigned long kind, unsigned long flags, u64 start, u64 end, void *argument,
+	int (*found)(struct resource *, void *));
 """
 
 _HEADERS = (
@@ -60,22 +67,49 @@ _HEADERS = (
 
 _MACHINE = """
 #include "internal.h"
-/* This kernel's RAM: 256 MiB to 512 MiB; a device: 3 GiB to 4 GiB; 46 bits of physical addresses. */
-static const struct { u64 start, end; unsigned long flags; } resources[] = {
-	{ 0x10000000, 0x20000000, IORESOURCE_SYSTEM_RAM },
-	{ 0xc0000000, 0x100000000, IORESOURCE_MEM },
+#define BUSY (IORESOURCE_MEM | IORESOURCE_BUSY)
+/* 46 bits of physical addresses, and what /proc/iomem shows of a capture kernel. */
+static const struct resource resources[] = {
+	{ 0x10000000, 0x1e0fffff, IORESOURCE_SYSTEM_RAM | BUSY }, /* this kernel's */
+	{ 0x1e100000, 0x1f7fffff, BUSY }, /* RAM buffer, in two parts */
+	{ 0x1f800000, 0x1fbfffff, IORESOURCE_MEM, IORES_DESC_RESERVED },
+	{ 0x1fc00000, 0x1fffffff, BUSY },
+	{ 0xc0000000, 0xffffffff, IORESOURCE_MEM }, /* PCI Bus */
 };
 bool encrypted;
-int region_intersects(u64 start, u64 size, unsigned long flags, unsigned long kind)
+
+int walk_iomem_res_desc(unsigned long kind, unsigned long flags, u64 start, u64 end, void *argument,
+	int (*found)(struct resource *, void *))
 {
 	unsigned int i;
+	int error = -EINVAL;
 
-	for (i = 0; i < ARRAY_SIZE(resources); i++)
-		if (start < resources[i].end && resources[i].start < start + size &&
-			(resources[i].flags & flags) == flags)
-			return REGION_MIXED;
-	return REGION_DISJOINT;
+	for (i = 0; i < ARRAY_SIZE(resources); i++) {
+		struct resource one = resources[i];
+
+		if (one.start > end || one.end < start || (one.flags & flags) != flags)
+			continue;
+		one.start = one.start < start ? start : one.start;
+		one.end = min(one.end, end);
+		error = found(&one, argument);
+		if (error)
+			break;
+	}
+	return error;
 }
+
+static int one_is_there(struct resource *resource, void *argument)
+{
+	return 1;
+}
+
+int region_intersects(u64 start, u64 size, unsigned long flags, unsigned long kind)
+{
+	int found = walk_iomem_res_desc(kind, flags, start, start + size - 1, NULL, one_is_there);
+
+	return found > 0 ? REGION_MIXED : REGION_DISJOINT;
+}
+
 u64 ks_physical_limit(void) { return 1ULL << 46; }
 """
 

@@ -147,11 +147,19 @@ def test_runs_ascend_apart_and_their_structures_exist(
 
 def test_only_old_memory_is_mapped(made: ctypes.CDLL) -> None:
     assert made.ks_check_old(GIB, 2 * GIB) == 0
-    assert made.ks_check_old(0x1FFFF000, 0x20001000) == -errno.EBUSY
+    assert made.ks_check_old(0x1E0FF000, 0x1E101000) == -errno.EBUSY
     assert made.ks_check_old(0x0FFFF000, 0x10001000) == -errno.EBUSY
     assert made.ks_check_old(2 * GIB, 3 * GIB + 4096) == -errno.EADDRNOTAVAIL
     assert made.ks_check_old(4 * GIB, 1 << 46) == 0
     assert made.ks_check_old(4 * GIB, (1 << 46) + 4096) == -errno.EOVERFLOW
+
+
+def test_the_buffer_that_x86_leaves_behind_its_ram_is_old_memory(made: ctypes.CDLL) -> None:
+    assert made.ks_check_old(0x1E100000, 0x1F800000) == 0
+    assert made.ks_check_old(0x1F000000, 0x1F001000) == 0
+    assert made.ks_check_old(0x1FC00000, 0x30000000) == 0
+    assert made.ks_check_old(0x1F7FF000, 0x1F801000) == -errno.EADDRNOTAVAIL  # Reserved
+    assert made.ks_check_old(0xFFFFF000, 4 * GIB + 4096) == -errno.EADDRNOTAVAIL
 
 
 def test_encrypted_memory_is_left_to_the_user_engine(made: ctypes.CDLL) -> None:
