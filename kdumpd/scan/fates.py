@@ -12,10 +12,12 @@ from bisect import bisect_right
 from kdumpd.scan.rules import Fate
 from kdumpd.scan.selection import BitmapSink, Interval, PageCounts, Progress
 
+LEVELS = 6  # of a tally: one window in 64 is counted bit by bit
 CHUNK = 8192  # page frames gathered before they are packed: 1 KiB of bitmap
 
 # Iterating a Flag leaves out the member that is 0.
 _RUN = {int(fate): bytes([fate]) * CHUNK for fate in (Fate.KEEP, *Fate)}
+_NONE, _ALL = bytes(1 << 15), b"\xff" * (1 << 15)  # bits of a GiB of 4 KiB pages
 _ONES = int.from_bytes(b"\1" * CHUNK, "little")
 _EVERYWHERE = {int(fate): _ONES * fate for fate in Fate if fate}
 _LOW_BITS, _HIGH_BIT = _ONES * 0x7F, _ONES * 0x80
@@ -50,11 +52,9 @@ class Fates:
         end = min(end, self._max_pfn)
         while self.position < end:
             at = self.position - self._start
-            count = min(end - self.position, CHUNK - at)
-            uniform = self._uniform(fate) if count == CHUNK else None
-            if uniform is not None:
-                self._whole(uniform)
+            if not at and end - self.position >= CHUNK and self._whole(fate, end):
                 continue
+            count = min(end - self.position, CHUNK - at)
             self._chunk[at : at + count] = _RUN[fate][:count]
             self._advance(count)
 
@@ -66,7 +66,7 @@ class Fates:
                 self._flush()
             first = fates & 0xFF
             if count == CHUNK and fates == _EVERYWHERE.get(first, 0):
-                self._whole(first)
+                self._pass_on(first, count)
                 return
             self.position += count
             self._settle(fates, count)
@@ -131,24 +131,37 @@ class Fates:
             return False
         return not any(interval.start < end and start < interval.end for interval in self._hands_off)
 
-    def _uniform(self, fate: int) -> int | None:
-        """The one fate of the whole chunk from `position` on, or None where something is laid over a part of it."""
-        start, end = self.position, self.position + CHUNK
-        if any(interval.start < end and start < interval.end for interval in self._hands_off):
-            return None
-        at = bisect_right(self._ends, start)
-        if at == len(self._present) or end <= self._present[at].start:
-            return Fate.HOLE
-        return fate if self._present[at].start <= start and end <= self._present[at].end else None
+    def _whole(self, fate: int, end: int) -> bool:
+        """Whole chunks of one fate need no packing: pass on those from `position` up to `end`; False if there is none.
 
-    def _whole(self, fate: int) -> None:
-        """A whole chunk of one fate needs no packing."""
-        self._tally.uniform(fate, CHUNK)
-        self._sink.write((b"\0" if fate else b"\xff") * (CHUNK // 8))
-        self.position += CHUNK
-        self._start = self.position
-        if self._progress is not None:
-            self._progress(self.position, self._max_pfn)
+        What is laid over their first frame is the fate that they have.
+        """
+        start = self.position
+        for interval in self._hands_off:
+            if interval.start < end and start < interval.end:
+                end = max(interval.start, start)
+        at = bisect_right(self._ends, start)
+        if at == len(self._present) or start < self._present[at].start:
+            fate = Fate.HOLE
+            end = min(end, self._present[at].start) if at < len(self._present) else end
+        else:
+            end = min(end, self._present[at].end)
+        count = (end - start) // CHUNK * CHUNK
+        self._pass_on(fate, count)
+        return count > 0
+
+    def _pass_on(self, fate: int, count: int) -> None:
+        """The next `count` frames, whole chunks, have this fate, and nothing is laid over them."""
+        self._tally.uniform(fate, count)
+        bits = _NONE if fate else _ALL
+        while count:
+            octets = min(count // 8, len(bits))
+            self._sink.write(bits[:octets])
+            self.position += octets * 8
+            count -= octets * 8
+            self._start = self.position
+            if self._progress is not None:
+                self._progress(self.position, self._max_pfn)
 
     def _lay_over(self, intervals: tuple[Interval, ...], fate: Fate) -> None:
         for interval in intervals:
@@ -174,14 +187,14 @@ class _Tally:
     """
 
     def __init__(self) -> None:
-        self._sums: list[int] = []
-        self._waiting: list[int | None] = []
-        self._whole = dict.fromkeys(_EVERYWHERE, 0)
+        self._sums = [0] * LEVELS
+        self._waiting: list[int | None] = [None] * LEVELS
+        self._counts = dict.fromkeys(_EVERYWHERE, 0)
 
     def uniform(self, fate: int, count: int) -> None:
         """So many frames of one fate more."""
         if fate:
-            self._whole[fate] += count
+            self._counts[fate] += count
 
     def add(self, fates: int) -> None:
         """The frames of a window more, a byte each."""
@@ -194,17 +207,18 @@ class _Tally:
             self._sums[level] = half ^ before
             fates = waiting & fates | half & before
             self._waiting[level] = None
-        self._sums.append(0)
-        self._waiting.append(fates)
+        self._count(fates, LEVELS)
 
     def counts(self) -> dict[int, int]:
-        """How many frames had each fate, KEEP left out."""
-        counts = dict(self._whole)
+        """How many frames had each fate, KEEP left out; afterwards nothing may be added."""
         for level, numbers in enumerate(zip(self._sums, self._waiting, strict=True)):
             for number in filter(None, numbers):
-                for fate, everywhere in _EVERYWHERE.items():
-                    counts[fate] += (number & everywhere).bit_count() << level
-        return counts
+                self._count(number, level)
+        return self._counts
+
+    def _count(self, number: int, level: int) -> None:
+        for fate, everywhere in _EVERYWHERE.items():
+            self._counts[fate] += (number & everywhere).bit_count() << level
 
 
 def _kept(fates: int, count: int) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple, overload
 
@@ -34,6 +35,7 @@ _NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
 _PHYSICAL_LIMIT = 1 << 52  # bytes: the widest physical address of x86_64 and of aarch64
 _MOST_PROGRAM_HEADERS = 1 << 17
 _HEADERS_AT_ONCE = 1 << 10
+_MOST_PARTS = 16  # of PT_LOADs in order that are merged; more are sorted
 _MOST_UNSTORED = 4096  # bytes of memory for each byte in the file: page structures alone are 1 in 64
 _MOST_TIMES_STORED = 2  # the file's bytes as memory: x86_64 has the kernel's image a second time
 _SMALL_FILE = 1 << 30  # bytes
@@ -78,10 +80,20 @@ class Segments(Sequence[Segment]):
 
     def ascending(self) -> Iterator[Segment]:
         """Yield them by physical address; in file order where that is the same."""
-        order = [physical * _MOST_PROGRAM_HEADERS + at for at, (physical, *_) in enumerate(self)]
-        order.sort()
-        for place in order:
-            yield self[place % _MOST_PROGRAM_HEADERS]
+        physical = self._words[:: len(Segment._fields)]
+        starts = [at for at in range(len(self)) if not at or physical[at] < physical[at - 1]]
+        if len(starts) > _MOST_PARTS:
+            for at in sorted(range(len(self)), key=physical.__getitem__):
+                yield self[at]
+            return
+        # Most files have them in order but for the kernel's image: a few parts in order are merged without a list.
+        parts = [[start, end] for start, end in pairwise((*starts, len(self)))]
+        while parts:
+            part = min(parts, key=lambda part: physical[part[0]])
+            yield self[part[0]]
+            part[0] += 1
+            if part[0] == part[1]:
+                parts.remove(part)
 
 
 class ElfCore(NamedTuple):
