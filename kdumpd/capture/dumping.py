@@ -88,7 +88,8 @@ class Dumping:
 
             def scanned(chosen: Chosen) -> None:
                 mark.set(Phase.WRITING if chosen.pages is None else Phase.GATHERING)
-                tell("scan", f"{chosen.counts.kept} of {chosen.counts.total} pages chosen ({chosen.describe()})")
+                how = reason if reason and chosen.scan else chosen.describe()
+                tell("scan", f"{chosen.counts.kept} of {chosen.counts.total} pages chosen ({how})")
 
             def progress(now: Progress) -> None:
                 nonlocal said

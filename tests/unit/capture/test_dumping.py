@@ -77,7 +77,8 @@ def test_a_policy_that_names_the_kernel_engine_gets_the_user_engine_and_an_incid
     tmp_path: Path, vmcore: str
 ) -> None:
     rig = Disks(tmp_path, vmcore)
-    captured(rig, "scan: {engine: kernel}")
+    lines = captured(rig, "scan: {engine: kernel}")
+    assert any("pages chosen (user: kernel before it failed: " in line for line in lines)
     report = rig.report()
     assert report["complete"] is True
     assert scan_of(rig)["engine"] == "user"
