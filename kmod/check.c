@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Everything that can be wrong with the numbers of a request, each with an error of its own (see kdumpd_scan.h).
+ * Everything that can be wrong with the numbers of a request, each with an error of its own (see
+ * kdumpd_scan.h).
  */
+#include <linux/bits.h>
 #include <linux/errno.h>
 #include <linux/ioport.h>
 #include <linux/kernel.h>
@@ -13,7 +15,7 @@
 #include "internal.h"
 
 /* Page frames and sizes stay so far below 2^64 that sums of them cannot wrap. */
-#define KS_MOST_PFN	(1ULL << 52)
+#define KS_MOST_PFN	BIT_ULL(52)
 
 static bool known(u64 value)
 {
@@ -75,16 +77,22 @@ static void settle(struct kdumpd_layout *layout, u32 *level)
 		*level &= 8 | 16;
 }
 
+bool ks_good_page_size(u64 size)
+{
+	return size >= 4096 && size <= 65536 && is_power_of_2(size);
+}
+
 int ks_check_layout(struct kdumpd_layout *layout, u32 *level)
 {
 	u64 size = layout->size;
 
-	if (layout->page_size < 4096 || layout->page_size > 65536 || !is_power_of_2(layout->page_size))
+	if (!ks_good_page_size(layout->page_size))
 		return -EDOM;
 	if (size < 32 || size > KS_MOST_STRUCT || size % 8)
 		return -EDOM;
 	if (!good_offset(layout->flags, 8, size) || !good_offset(layout->mapping, 8, size) ||
-	    !good_offset(layout->mapcount, 4, size) || !good_offset(layout->private_offset, 8, size) ||
+	    !good_offset(layout->mapcount, 4, size) ||
+	    !good_offset(layout->private_offset, 8, size) ||
 	    !good_offset(layout->compound_head, 8, size))
 		return -EDOM;
 	if (known(layout->second_order) && !good_offset(layout->second_order, 1, size))
@@ -132,7 +140,8 @@ int ks_check_runs(const struct kdumpd_run *runs, u32 count, u64 start, u64 end, 
 			return -ERANGE;
 		if (run->first_pfn > KS_MOST_PFN || run->pages > KS_MOST_PFN - run->first_pfn)
 			return -EOVERFLOW;
-		if (run->first_pfn < last || run->first_pfn >= end || run->first_pfn + run->pages <= start)
+		if (run->first_pfn < last || run->first_pfn >= end ||
+		    run->first_pfn + run->pages <= start)
 			return -ERANGE;
 		if (run->physical % 8)
 			return -EINVAL;
@@ -150,9 +159,10 @@ static bool has_ram(u64 start, u64 size)
 }
 
 /*
- * x86 keeps devices away from what is left, behind its RAM, of 64 MiB (1 MiB at low addresses): "RAM buffer" in
- * /proc/iomem, without any other mark (e820__reserve_resources_late). This kernel's RAM ends amid the crashed
- * kernel's, so there the buffer is old memory. Else the first resource ends the search.
+ * x86 keeps devices away from what is left, behind its RAM, of 64 MiB (1 MiB at low addresses):
+ * "RAM buffer" in /proc/iomem, without any other mark (e820__reserve_resources_late). This kernel's
+ * RAM ends amid the crashed kernel's, so there the buffer is old memory. Else the first resource
+ * ends the search.
  */
 static int not_ram_buffer(struct resource *resource, void *unused)
 {

@@ -9,7 +9,10 @@
 #include <linux/module.h>
 #include <linux/version.h>
 
-/* 5.17 renamed what ends a kernel thread that holds its module (cead18552660); stable kernels took that over. */
+/*
+ * 5.17 renamed what ends a kernel thread that holds its module (cead18552660); stable kernels took
+ * that over.
+ */
 #ifndef module_put_and_kthread_exit
 #define module_put_and_kthread_exit(code) module_put_and_exit(code)
 #endif

@@ -28,7 +28,9 @@
 #define KS_MOST_STRUCT	256
 #define KS_BOUNCE	(2 * KS_MOST_STRUCT)
 
-/* Page structures between two looks at the clock, at signals, and at who else wants the processor. */
+/*
+ * Page structures between two looks at the clock, at signals, and at who else wants the processor.
+ */
 #define KS_SLICE	32768
 
 /**
@@ -59,14 +61,14 @@ struct ks_map {
  * @logged: lines that the maps of this file have in the kernel's log
  * @scanning: held over KDUMPD_SCAN, so that progress tells of one scan
  * @job: of scan.c; what ks_scan_release() has to end
- * @news, @changes, @seen: poll(2) finds something while @changes is not what KDUMPD_PROGRESS last saw
+ * @news, @changes, @seen: poll(2) finds something while @changes is not what KDUMPD_PROGRESS saw
  */
 struct ks_file {
-	struct mutex lock;
+	struct mutex lock;	/* over @maps */
 	struct ks_map *maps[KDUMPD_MOST_MAPS];
 	u32 last_id;
 	u32 logged;
-	struct mutex scanning;
+	struct mutex scanning;	/* over progress */
 	void *job;
 	wait_queue_head_t news;
 	atomic64_t changes;
@@ -102,7 +104,8 @@ struct ks_cursor {
  *	mask of lru, private, swapcache or swapbacked: no cache), and without bit 1
  * @layout: offsets lie in the structure, aligned to their width; masks are masks; types are 32 bits
  *	or KDUMPD_UNKNOWN. Where free_orders is 0, buddy_type is KDUMPD_UNKNOWN, and where that is,
- *	unaccepted_type too; free_orders is at most KDUMPD_WINDOW_ORDER + 1. slab_flag is 0 where slab_type is known.
+ *	unaccepted_type too; free_orders is at most KDUMPD_WINDOW_ORDER + 1.
+ *	slab_flag is 0 where slab_type is known.
  *	By KDUMPD_HUGETLB_DTOR second_dtor is known.
  * @bitmap: of user space, @bitmap_size bytes: exactly what the window needs
  * @deadline: as ks_now() counts, U64_MAX when there is none
@@ -149,14 +152,20 @@ struct ks_gather {
 	u64 next_pfn;
 };
 
-/* main.c: every allocation and mapping goes by these, so that the parameters `held` and `fail_nth` see it. */
+/*
+ * main.c: every allocation and mapping goes by these, so that the parameters `held` and `fail_nth`
+ * see it.
+ */
 bool ks_refuse(void);		/* true: this one has to fail, on the word of `fail_nth` */
 void ks_hold(long more);	/* so many more, or fewer, are held */
 void *ks_alloc(size_t size);	/* zeroed; NULL without a warning and without the OOM killer */
 void ks_free(void *memory);
 
 u64 ks_now(void);		/* nanoseconds */
-/* Gives way to others; -EINTR if the caller has a signal, -ETIME if the deadline has passed, else 0. */
+/*
+ * Gives way to others; -EINTR if the caller has a signal, -ETIME if the deadline has passed, else
+ * 0.
+ */
 int ks_pause(u64 deadline);
 
 void ks_progress_start(struct ks_file *file, u64 total);
@@ -174,10 +183,15 @@ long ks_request_progress(struct ks_file *file, void __user *request);
 int ks_check_layout(struct kdumpd_layout *layout, u32 *level);
 int ks_check_ranges(const struct kdumpd_range *ranges, u32 count, u64 start, u64 end);
 int ks_check_runs(const struct kdumpd_run *runs, u32 count, u64 start, u64 end, u64 struct_size);
-int ks_check_old(u64 start, u64 end);	/* is it old memory? -EOVERFLOW, -EBUSY, -EADDRNOTAVAIL, -EOPNOTSUPP */
+bool ks_good_page_size(u64 size);
+/* Is it old memory? -EOPNOTSUPP, -EOVERFLOW, -EBUSY, -EADDRNOTAVAIL */
+int ks_check_old(u64 start, u64 end);
 const char *ks_check_reason(int error);
 
-/* make.c: a map of checked ranges, held once; @answer has what was asked for and gets what came of it. */
+/*
+ * make.c: a map of checked ranges, held once; @answer has what was asked for and gets what came of
+ * it.
+ */
 struct ks_map *ks_map_make(struct ks_file *file, const struct kdumpd_range *ranges,
 			   struct kdumpd_map *answer);
 
@@ -187,10 +201,10 @@ struct ks_map *ks_map_get(struct ks_file *file, u32 id);	/* or ERR_PTR(-ENOENT, 
 void ks_map_put(struct ks_map *map);
 int ks_map_remove(struct ks_file *file, u32 id);	/* 0: all of them */
 void ks_map_release(struct ks_file *file);	/* the file is going: nobody else uses it */
-void *ks_page_map(u64 physical, int *error);	/* one page of this kernel's size, cached; or NULL */
+void *ks_page_map(u64 physical, int *error);	/* one page of this kernel, cached; or NULL */
 void ks_page_unmap(void *page);
-const struct ks_map *ks_premapped(void);	/* mapped when the module was loaded; may have no pieces */
-void ks_premap(struct kdumpd_range *ranges, u32 count);	/* sorts them, and passes over what is refused */
+const struct ks_map *ks_premapped(void);	/* when the module was loaded; may have no pieces */
+void ks_premap(struct kdumpd_range *ranges, u32 count);	/* sorts them, skips what is refused */
 void ks_premap_end(void);
 
 /* cursor.c */

@@ -133,7 +133,9 @@ int ks_tally_piece(struct ks_tally *tally, const struct ks_piece *piece)
 		within = (start + done) & ((1ULL << leaf.shift) - 1);
 		if (leaf.physical + within != piece->start + done)
 			return -EIO;
-		/* All the small leaves of a table were made by one call, with one way of caching. */
+		/*
+		 * All the small leaves of a table were made by one call, with one way of caching.
+		 */
 		bytes = leaf.shift == KS_SMALL ? 1ULL << KS_TABLE_SHIFT(0) : 1ULL << leaf.shift;
 		bytes = min(size - done, bytes - ((start + done) & (bytes - 1)));
 		add_leaves(tally, piece->start + done, bytes, leaf.shift);

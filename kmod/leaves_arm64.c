@@ -2,8 +2,8 @@
 /*
  * One leaf of this kernel's page tables, and how far physical addresses go: arm64.
  *
- * The kernel exports neither its tables nor a look at them, so this walks as the processor does: from TTBR1, with as
- * many levels as TCR says (Arm ARM, D8.2 "Translation process").
+ * The kernel exports neither its tables nor a look at them, so this walks as the processor does:
+ * from TTBR1, with as many levels as TCR says (Arm ARM, D8.2 "Translation process").
  */
 #include <asm/io.h>
 #include <asm/memory.h>
@@ -24,7 +24,8 @@ bool ks_leaf_at(unsigned long virt, struct ks_leaf *leaf)
 	u64 table = read_sysreg(ttbr1_el1) & KS_BADDR;
 	u32 stride = PAGE_SHIFT - 3;
 	u32 levels = DIV_ROUND_UP(bits - PAGE_SHIFT, stride);
-	u32 width = bits - PAGE_SHIFT - (levels - 1) * stride;	/* of the index into the first table */
+	/* Bits of the index, which is shorter in the first table. */
+	u32 width = bits - PAGE_SHIFT - (levels - 1) * stride;
 	u32 shift;
 
 	for (shift = PAGE_SHIFT + (levels - 1) * stride; ; shift -= stride) {
@@ -42,7 +43,8 @@ bool ks_leaf_at(unsigned long virt, struct ks_leaf *leaf)
 		}
 		leaf->shift = shift;
 		leaf->physical = address & ~((1ULL << shift) - 1);
-		leaf->cached = kind == PTE_ATTRINDX(MT_NORMAL) || kind == PTE_ATTRINDX(MT_NORMAL_TAGGED);
+		leaf->cached = kind == PTE_ATTRINDX(MT_NORMAL) ||
+			       kind == PTE_ATTRINDX(MT_NORMAL_TAGGED);
 		return true;
 	}
 }

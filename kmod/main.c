@@ -2,8 +2,8 @@
 /*
  * kdumpd_scan: the capture kernel scans the page structures of the kernel that crashed.
  *
- * /dev/kdumpd_scan takes the requests of kdumpd_scan.h. What an open file has mapped goes when it is closed, however its
- * holder ended. Nothing is written to old memory.
+ * /dev/kdumpd_scan takes the requests of kdumpd_scan.h. What an open file has mapped goes when it
+ * is closed, however its holder ended. Nothing is written to old memory.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -34,7 +34,9 @@ static u32 premap_count;
 static atomic_long_t held;
 static atomic_long_t refuse_in;
 
-/* START-END[,START-END...] in bytes, hexadecimal or decimal. What is not understood is passed over. */
+/*
+ * START-END[,START-END...] in bytes, hexadecimal or decimal. What is not understood is passed over.
+ */
 static int set_premaps(const char *value, const struct kernel_param *param)
 {
 	char *text = kstrdup(value, GFP_KERNEL), *rest = text, *range;
@@ -52,8 +54,8 @@ static int set_premaps(const char *value, const struct kernel_param *param)
 		if (!end || kstrtou64(range, 0, &next->start) || kstrtou64(end, 0, &next->end))
 			pr_warn("map=%s is passed over: not START-END\n", range);
 		else if (premap_count + 1 == KS_MOST_PREMAPS)
-			pr_warn("map=%s and what follows is passed over: more than %d ranges\n", range,
-				KS_MOST_PREMAPS - 1);
+			pr_warn("map=%s and what follows is passed over: more than %d ranges\n",
+				range, KS_MOST_PREMAPS - 1);
 		else
 			premap_count++;
 	}
@@ -66,7 +68,7 @@ static const struct kernel_param_ops premaps_ops = {
 };
 
 module_param_cb(map, &premaps_ops, NULL, 0);
-MODULE_PARM_DESC(map, "START-END[,START-END...]: old memory to map linearly at once, bytes, END exclusive");
+MODULE_PARM_DESC(map, "START-END[,START-END...]: old memory to map linearly at once, in bytes");
 
 static int set_fail_nth(const char *value, const struct kernel_param *param)
 {
@@ -198,7 +200,9 @@ static __poll_t poll_scan(struct file *file, poll_table *table)
 	struct ks_file *own = file->private_data;
 
 	poll_wait(file, &own->news, table);
-	return atomic64_read(&own->changes) != atomic64_read(&own->seen) ? EPOLLIN | EPOLLRDNORM : 0;
+	if (atomic64_read(&own->changes) == atomic64_read(&own->seen))
+		return 0;
+	return EPOLLIN | EPOLLRDNORM;
 }
 
 /* Type and number decide, not the size within: structures may grow. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Makes a map: cached, by leaves as large as asked for and as its alignment allows, and never silently worse.
+ * Makes a map: cached, by leaves as large as asked for and as its alignment allows, and never
+ * silently worse.
  *
  * Page tables are reckoned before anything is mapped, and counted after.
  */
@@ -15,9 +16,12 @@
 #include "mapping.h"
 
 #define KS_PROBES	3	/* places where it is tried how large leaves become */
-#define KS_TODO		64	/* halves of halves of the largest piece, down to 2 MiB, both kinds */
+#define KS_TODO		64	/* halves of halves of the largest piece, down to 2 MiB */
 
-/* A map that is being made: the largest leaf it is to have, and the bytes of page tables that it may take. */
+/*
+ * A map that is being made: the largest leaf it is to have, and the bytes of page tables that it
+ * may take.
+ */
 struct maker {
 	struct ks_map *map;
 	struct ks_tally tally;
@@ -54,8 +58,8 @@ static int make_piece(struct maker *maker, u64 start, u64 size)
 }
 
 /*
- * Maps a range in pieces. One that comes back uncached is cut in two, again and again; what is uncached at 2 MiB is
- * left out: a memory type register, or a device, is there.
+ * Maps a range in pieces. One that comes back uncached is cut in two, again and again; what is
+ * uncached at 2 MiB is left out: a memory type register, or a device, is there.
  */
 static int make_range(struct maker *maker, u64 start, u64 end)
 {
@@ -112,9 +116,9 @@ static int probe(u64 start, u32 shift)
 }
 
 /*
- * How large leaves really become, up to @shift, before page tables are spent on smaller ones: the processor may lack
- * 1 GiB pages, the command line may forbid huge mappings. At the edge of a memory type leaves are smaller, so more than
- * one place is tried.
+ * How large leaves really become, up to @shift, before page tables are spent on smaller ones: the
+ * processor may lack 1 GiB pages, the command line may forbid huge mappings. At the edge of a
+ * memory type leaves are smaller, so more than one place is tried.
  */
 static int probe_ranges(const struct kdumpd_range *ranges, u32 count, u32 shift)
 {
@@ -220,7 +224,10 @@ static int make_parts(struct maker *maker, const struct kdumpd_range *parts, u32
 	return 0;
 }
 
-/* Strategy `page`: nothing stays mapped, but one page is tried, so that the answer is a measured one. */
+/*
+ * Strategy `page`: nothing stays mapped, but one page is tried, so that the answer is a measured
+ * one.
+ */
 static int make_pages(struct maker *maker, const struct kdumpd_range *ranges, u32 count)
 {
 	struct ks_piece piece = { .start = ranges->start, .end = ranges->start + PAGE_SIZE };
@@ -274,9 +281,12 @@ static const char *strategy_name(u32 strategy)
 
 static void log_total(const struct kdumpd_map *answer)
 {
-	pr_info("%s: %u ranges by %llu leaves of 1G, %llu of 2M, %llu of 4K, %llu KiB of page tables, %llu us\n",
-		strategy_name(answer->strategy), answer->count, answer->leaves[0], answer->leaves[1],
-		answer->leaves[2], answer->table_bytes >> 10, answer->nanoseconds / 1000);
+	const u64 *leaves = answer->leaves;
+
+	pr_info("%s: %u ranges by %llu leaves of 1G, %llu of 2M, %llu of 4K\n",
+		strategy_name(answer->strategy), answer->count, leaves[0], leaves[1], leaves[2]);
+	pr_info("%s: %llu KiB of page tables, %llu us\n", strategy_name(answer->strategy),
+		answer->table_bytes >> 10, answer->nanoseconds / 1000);
 	if (answer->retried || answer->refused_bytes)
 		pr_warn("%s: %llu pieces came back uncached and were cut, %llu KiB are left out\n",
 			strategy_name(answer->strategy), answer->retried,

@@ -2,7 +2,8 @@
 /*
  * The life of a map: its pieces, its number, who uses it, and the map that the whole module shares.
  *
- * Memory: 24 bytes for each piece, what the kernel itself keeps of each (about 250 bytes), and the page tables.
+ * Memory: 24 bytes for each piece, what the kernel itself keeps of each (about 250 bytes), and the
+ * page tables.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -208,8 +209,8 @@ void ks_premap(struct kdumpd_range *ranges, u32 count)
 		if (!error)
 			error = ks_check_old(range.start, range.end);
 		if (error) {
-			pr_warn("map=0x%llx-0x%llx is passed over: %s (%d)\n", ranges[i].start, ranges[i].end,
-				ks_check_reason(error), error);
+			pr_warn("map=0x%llx-0x%llx is passed over: %s (%d)\n", ranges[i].start,
+				ranges[i].end, ks_check_reason(error), error);
 			continue;
 		}
 		end = range.end;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What map.c, make.c, plan.c and leaves.c tell each other: how old memory is cut into pieces, and what became of them.
+ * What map.c, make.c, plan.c and leaves.c tell each other: how old memory is cut into pieces, and
+ * what became of them.
  *
- * Each call of ioremap_cache() is a piece. Its leaves are as large as physical and virtual address allow, and the
- * virtual one is a multiple of the piece's size, or of the largest leaf: so how a piece begins decides its leaves.
+ * Each call of ioremap_cache() is a piece. Its leaves are as large as physical and virtual address
+ * allow, and the virtual one is a multiple of the piece's size, or of the largest leaf: so how a
+ * piece begins decides its leaves.
  */
 #ifndef KDUMPD_SCAN_MAPPING_H
 #define KDUMPD_SCAN_MAPPING_H
@@ -13,7 +15,10 @@
 
 #include "internal.h"
 
-/* The three sizes of leaves: 4 KiB, 2 MiB, 1 GiB; or the nearest that a granule of 16 or 64 KiB has. */
+/*
+ * The three sizes of leaves: 4 KiB, 2 MiB, 1 GiB; or the nearest that a granule of 16 or 64 KiB
+ * has.
+ */
 #define KS_SMALL	PAGE_SHIFT
 #define KS_MIDDLE	PMD_SHIFT
 #define KS_LARGE	(PAGE_SHIFT == 12 ? PUD_SHIFT : PMD_SHIFT)
@@ -56,7 +61,7 @@ u64 ks_plan_tables(const struct kdumpd_range *ranges, u32 count, u32 shift);	/* 
 
 /* leaves.c: 0, -EIO (not cached, or not there), -EINTR, -ENOMEM */
 int ks_tally_piece(struct ks_tally *tally, const struct ks_piece *piece);
-u64 ks_tally_tables(struct ks_tally *tally);	/* how many there are in all; nothing may be added after it */
+u64 ks_tally_tables(struct ks_tally *tally);	/* how many there are in all; the last question */
 void ks_tally_log(struct ks_tally *tally);	/* what has not been logged yet */
 void ks_tally_end(struct ks_tally *tally);
 bool ks_log_more(struct ks_file *file);	/* may another line be logged? counts it */

@@ -2,8 +2,9 @@
 /*
  * How ranges of old memory are cut into pieces, and what page tables that will take.
  *
- * Measured on 5.10 to 7.3: a piece that starts on a large leaf gets large leaves, then middle, then small ones for its
- * tail; one that starts only on a middle leaf gets middle ones throughout; any other start small ones.
+ * Measured on 5.10 to 7.3: a piece that starts on a large leaf gets large leaves, then middle, then
+ * small ones for its tail; one that starts only on a middle leaf gets middle ones throughout; any
+ * other start small ones.
  */
 #include <linux/kernel.h>
 #include <linux/log2.h>
@@ -14,7 +15,10 @@
 
 /* The most that is mapped in one call, for the sake of who waits: some ten thousand leaves. */
 #define KS_MOST_MIDDLE	(64ULL * SZ_1G)
-/* And room for the page that ioremap leaves free behind each piece, so that the next one fits right after it. */
+/*
+ * And room for the page that ioremap leaves free behind each piece, so that the next one fits right
+ * after it.
+ */
 #define KS_MOST_SMALL	(SZ_1G - (1ULL << KS_MIDDLE))
 
 u32 ks_plan_shift(u32 page_shift)
@@ -34,7 +38,7 @@ static bool on(u64 address, u32 shift)
 	return IS_ALIGNED(address, 1ULL << shift);
 }
 
-static u64 upto(u64 start, u64 end, u32 shift)
+static u64 until(u64 start, u64 end, u32 shift)
 {
 	return min(end, ALIGN(start, 1ULL << shift)) - start;
 }
@@ -50,10 +54,10 @@ u64 ks_plan_piece(u64 start, u64 end, u32 shift)
 		return min_t(u64, size, KS_MOST_SMALL);
 	}
 	if (!on(start, KS_MIDDLE))
-		return upto(start, end, KS_MIDDLE);
+		return until(start, end, KS_MIDDLE);
 	if (shift == KS_LARGE) {
 		if (!on(start, KS_LARGE))
-			return upto(start, end, KS_LARGE);
+			return until(start, end, KS_LARGE);
 		return size;
 	}
 	/* As above: one middle leaf less, and no large one fits. */
@@ -76,6 +80,16 @@ u64 ks_plan_middle(u64 start, u64 end)
 	return middle > start ? middle : ALIGN(start + 1, 1ULL << shift);
 }
 
+/* The leaf that a planned piece gets. */
+static u32 leaf_of(u64 start, u64 size, u32 shift)
+{
+	if (shift == KS_SMALL || !on(start, KS_MIDDLE) || size < 1ULL << KS_MIDDLE)
+		return KS_SMALL;
+	if (shift == KS_MIDDLE || !on(start, KS_LARGE) || size < 1ULL << KS_LARGE)
+		return KS_MIDDLE;
+	return KS_LARGE;
+}
+
 /* Tables of @level that @span bytes of addresses need, if they lie together. */
 static u64 tables(u64 span, u32 level)
 {
@@ -94,18 +108,19 @@ u64 ks_plan_tables(const struct kdumpd_range *ranges, u32 count, u32 shift)
 			u64 size = ks_plan_piece(start, end, shift);
 			u64 align = min_t(u64, roundup_pow_of_two(size), 1ULL << KS_LARGE);
 			u64 span = ALIGN(size + PAGE_SIZE, align);
+			u32 leaf;
 
 			all += span;
-			if (shift == KS_SMALL || !on(start, KS_MIDDLE) || size < 1ULL << KS_MIDDLE) {
+			leaf = leaf_of(start, size, shift);
+			if (leaf == KS_SMALL)
 				small += span;
-			} else {
-				if (shift == KS_MIDDLE || !on(start, KS_LARGE) || size < 1ULL << KS_LARGE)
-					middle += span;
-				else if (!on(size, KS_LARGE))
-					tails++;
-				if (!on(size, KS_MIDDLE))
-					tails++;
-			}
+			else if (leaf == KS_MIDDLE)
+				middle += span;
+			/* The tail of larger leaves takes a table of each smaller kind. */
+			if (leaf == KS_LARGE && leaf > KS_MIDDLE)
+				tails += !on(size, KS_LARGE);
+			if (leaf > KS_SMALL)
+				tails += !on(size, KS_MIDDLE);
 			start += size;
 		}
 	}

@@ -2,11 +2,11 @@
 /*
  * The requests: copied in once, checked whole, done, answered.
  *
- * Memory: the elements of one request, at most 24 bytes for each of 65536 runs and 16 for each of 2 * 65536 ranges.
+ * Memory: the elements of one request, at most 24 bytes for each of 65536 runs and 16 for each of 2
+ * * 65536 ranges.
  */
 #include <linux/cpumask.h>
 #include <linux/err.h>
-#include <linux/log2.h>
 #include <linux/math64.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
@@ -166,7 +166,8 @@ static int take_elements(struct ks_scan *scan, const struct kdumpd_scan *wanted)
 	u64 start = wanted->first_pfn, end = wanted->end_pfn;
 	int error;
 
-	scan->runs = take_array(wanted->runs, wanted->run_count, KDUMPD_MOST_RUNS, sizeof(*scan->runs));
+	scan->runs = take_array(wanted->runs, wanted->run_count, KDUMPD_MOST_RUNS,
+				sizeof(*scan->runs));
 	if (IS_ERR(scan->runs))
 		return PTR_ERR(scan->runs);
 	scan->present = take_array(wanted->present, wanted->present_count, KDUMPD_MOST_RANGES,
@@ -277,7 +278,7 @@ free:
 
 static int take_gather(struct ks_gather *gather, const struct kdumpd_gather *wanted)
 {
-	if (wanted->page_size < 4096 || wanted->page_size > 65536 || !is_power_of_2(wanted->page_size))
+	if (!ks_good_page_size(wanted->page_size))
 		return -EINVAL;
 	if (!wanted->bits)
 		return -ERANGE;

@@ -35,6 +35,7 @@ struct mutex { int owner; };
 #define U8_MAX 0xff
 #define U32_MAX 0xffffffffU
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+#define BIT_ULL(bit) (1ULL << (bit))
 #define IS_ALIGNED(x, a) (!((x) & ((a) - 1)))
 #define ALIGN(x, a) (((x) + (a) - 1) & ~((u64)(a) - 1))
 #define ALIGN_DOWN(x, a) ((x) & ~((u64)(a) - 1))
@@ -62,7 +63,7 @@ int walk_iomem_res_desc(unsigned long kind, unsigned long flags, u64 start, u64 
 
 _HEADERS = (
     *("atomic", "kref", "mutex", "types", "wait", "mm", "pgtable", "kernel", "log2", "minmax", "sizes", "errno"),
-    *("ioport", "kthread", "module", "version", "cc_platform"),
+    *("bits", "ioport", "kthread", "module", "version", "cc_platform"),
 )
 
 _MACHINE = """
