@@ -37,7 +37,8 @@ SHARE, SHARE_FRAGMENTED = 16, 4
 _TABLE = 4096
 _MOST_TEXT = 64 * KIB
 
-_RESOURCE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : ", re.MULTILINE)
+# x86 keeps devices away from a "RAM buffer" behind this kernel's RAM, where the crashed kernel's memory goes on.
+_RESOURCE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : (?!RAM buffer$)", re.MULTILINE)
 _AVAILABLE = re.compile(r"^MemAvailable:\s+(\d+) kB", re.MULTILINE)
 
 

@@ -19,6 +19,7 @@ IOMEM = """00000000-00000fff : Reserved
 000a0000-000bffff : PCI Bus 0000:00
 35000000-3ef5ffff : System RAM
   36000000-36ffffff : Kernel code
+3ef60000-3fffffff : RAM buffer
 """
 
 
