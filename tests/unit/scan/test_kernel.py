@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from array import array
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from kdumpd.scan.device import Leaves, Mapped, Window
-from kdumpd.scan.kernel import MOST_RUNS, SMALLEST, WINDOW, MappingReport, joined, overlapping, structures, windows_of
+from kdumpd.policy.model import PageKind
+from kdumpd.scan import requests
+from kdumpd.scan.device import Leaves, Mapped, ScanDevice, Window
+from kdumpd.scan.kernel import (
+    MOST_RUNS,
+    SMALLEST,
+    WINDOW,
+    KernelScan,
+    MappingReport,
+    joined,
+    overlapping,
+    structures,
+    windows_of,
+)
+from kdumpd.scan.requests import Strategy
 from kdumpd.scan.selection import Interval, PageCounts
+from kdumpd.vmcore.layout import PageLayout
 from kdumpd.vmcore.mem_map import MemMapRun
 from kdumpd.vmcore.memory import Range
+from kdumpd.vmcore.vmcore import Vmcore
+from tests.builders.vmcore import MIB, VmcoreBuilder
 
 
 def spans(runs: list[MemMapRun], max_pfn: int) -> list[tuple[int, int, int]]:
@@ -83,3 +103,35 @@ def test_report_of_maps_adds_leaves_and_keeps_the_most_tables(order: int) -> Non
     ]:
         report = report.plus(mapped)
     assert report == MappingReport(Leaves(1, 3, 3), 8192, 1, 0, 5)
+
+
+class Idle:
+    """A module that maps and scans in no time."""
+
+    def map(self, ranges: Iterable[Range], strategy: Strategy, page_shift: int) -> Mapped:
+        return Mapped(1, Leaves(0, sum(1 for _ in ranges), 0), 4096)
+
+    def scan(
+        self, mapped: int, layout: bytes, level: int, window: Window, bitmap: array[int], timeout: int
+    ) -> requests.Scan:
+        return requests.Scan(*[0] * 17)
+
+    def unmap(self, mapped: int) -> None:
+        pass
+
+
+def test_memory_of_a_scan_is_bounded_where_mem_map_is_in_pieces(tmp_path: Path) -> None:
+    builder = VmcoreBuilder(((0x1000, 0x9F000), (MIB, 3072 * MIB)))
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        device = cast("ScanDevice", Idle())
+        tracemalloc.start()
+        scan = KernelScan(core, PageLayout.of(core.info), PageKind(31), (), device)
+        # Every other page of structures is the same one, as under hugetlb's vmemmap optimisation.
+        pieces = (
+            MemMapRun(pfn, 64, 16 * MIB + (pfn * 64 if pfn % 128 else 0)) for pfn in range(0, 3072 * MIB >> 12, 64)
+        )
+        windows = sum(1 for _ in scan.windows(pieces))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert windows == 2
+    assert peak < 4.5 * MIB
