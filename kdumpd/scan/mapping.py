@@ -2,7 +2,8 @@
 
 `linear` maps all that the vmcore holds once, which GATHER can copy pages from as well; `chunk` maps the structures of
 mem_map alone, a window at a time; `page` maps one page after the other and is here for comparison. Called by
-`scan.engine` and `scan.kernel`. May import `policy.model`, `scan.requests` and `vmcore.memory`.
+`scan.engine` and `scan.kernel`. May import `policy.model`, `scan.device`, `scan.requests` and
+`vmcore.memory`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kdumpd.policy.model import MappingPageSize, MappingStrategy
+from kdumpd.scan.device import Leaves
 from kdumpd.scan.requests import Strategy
 from kdumpd.vmcore.memory import Range, Ranges
 
@@ -32,7 +34,11 @@ STRATEGY = {
 
 LOWEST = MIB  # what lies below is the capture kernel's own first megabyte, whatever the PT_LOADs say
 MANY_RUNS = 512  # of mem_map: from here on chunk costs twice what linear does (docs/scan.md)
-# The part of the available memory that page tables may take: the writer wants the rest. More where it buys speed.
+# Measured in a capture kernel, nanoseconds: to map by one leaf and read it back, to scan a page of an idle machine, and
+# to begin. Linear may cost that part of a scan more than chunk, which maps next to nothing; more where it scans faster.
+LEAF, PAGE, START = 370, 2, 20_000_000
+SLOWER, SLOWER_FRAGMENTED = 20, 2
+# The part of the available memory that page tables may take: the writer wants the rest.
 SHARE, SHARE_FRAGMENTED = 16, 4
 _TABLE = 4096
 _MOST_TEXT = 64 * KIB
@@ -92,16 +98,18 @@ def choose(
     if strategy is not MappingStrategy.AUTO:
         return Choice(STRATEGY[strategy], shift, f"{strategy.value} by the policy")
     leaf = min(shift, machine.leaf_shift)
-    needed = table_bytes(ranges, leaf)
+    needed, count = table_bytes(ranges, leaf), sum(leaves(ranges, leaf))
     fragmented = runs > MANY_RUNS
     allowed = machine.available // (SHARE_FRAGMENTED if fragmented else SHARE)
     size = sum(end - start for start, end in ranges)
+    scan = START + size // _TABLE * PAGE
+    slow = count * LEAF > scan // (SLOWER_FRAGMENTED if fragmented else SLOWER)
     shape = f"mem_map in {'more than ' if fragmented else ''}{min(runs, MANY_RUNS)} runs"
     tables = f"{-(-needed // KIB)} KiB of page tables for {size / GIB:.1f} GiB by {NAME[leaf]}"
     if not ranges:
         return Choice(Strategy.CHUNK, shift, f"chunk: there is nothing to map linearly, {shape}")
-    if leaf == 12 and not fragmented:
-        return Choice(Strategy.CHUNK, shift, f"chunk: linear would take {tables} and be no faster, {shape}")
+    if slow:
+        return Choice(Strategy.CHUNK, shift, f"chunk: linear would be slower, {count} pages to map, {shape}")
     if needed > allowed:
         limit = f"of {allowed // KIB} KiB allowed"
         return Choice(Strategy.CHUNK, shift, f"chunk: linear would take {tables}, {limit}, {shape}")
@@ -128,6 +136,18 @@ def _less(ranges: Iterable[Range], taken: Ranges) -> Iterator[Range]:
         yield Range(start, end)
 
 
+def leaves(ranges: Iterable[Range], leaf_shift: int) -> Leaves:
+    """The entries of page tables that map these ranges, each as large as fits and `leaf_shift` allows."""
+    gib_1 = mib_2 = kib_4 = 0
+    for start, end in ranges:
+        large = _whole(start, end, 30) if leaf_shift >= 30 else 0
+        middle = _whole(start, end, 21) if leaf_shift >= 21 else 0
+        gib_1 += large
+        mib_2 += middle - large * 512
+        kib_4 += (end - start) // 4096 - middle * 512
+    return Leaves(gib_1, mib_2, kib_4)
+
+
 def table_bytes(ranges: Iterable[Range], leaf_shift: int) -> int:
     """The page tables below the top level that a linear map of these ranges takes, computed.
 
@@ -147,6 +167,10 @@ def _tables(start: int, end: int, span_shift: int, leaf_shift: int) -> int:
     if leaf_shift < span_shift or first >= last:
         return _spans(start, end, span_shift)
     return _spans(start, first, span_shift) + _spans(last, end, span_shift)
+
+
+def _whole(start: int, end: int, shift: int) -> int:
+    return max((end >> shift) - (start + (1 << shift) - 1 >> shift), 0)
 
 
 def _spans(start: int, end: int, shift: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdumpd.policy.model import MappingPageSize, MappingStrategy
-from kdumpd.scan.mapping import GIB, KIB, MANY_RUNS, MIB, Machine, choose, linear_ranges, table_bytes
+from kdumpd.scan.mapping import GIB, KIB, MANY_RUNS, MIB, Machine, choose, leaves, linear_ranges, table_bytes
 from kdumpd.scan.requests import Strategy
 from kdumpd.vmcore.memory import Range, Ranges
 
@@ -40,13 +40,14 @@ def machine(leaf_shift: int = 30, available: int = 128 * MIB) -> Machine:
         (2 * GIB, 2, machine(), Strategy.LINEAR),
         (960 * GIB, 5, machine(), Strategy.LINEAR),
         (16 * TIB, 5, machine(), Strategy.LINEAR),
-        (64 * GIB, 2, machine(21), Strategy.LINEAR),  # no pdpe1gb: 4 KiB a GiB
-        (16 * TIB, 2, machine(21), Strategy.CHUNK),  # 64 MiB
-        (4 * GIB, 2, machine(12), Strategy.CHUNK),  # nohugeiomap: 2 MiB a GiB
-        (4 * GIB, MANY_RUNS + 1, machine(12), Strategy.LINEAR),
-        (64 * GIB, MANY_RUNS + 1, machine(12), Strategy.CHUNK),
-        (4 * TIB, 2, machine(21), Strategy.CHUNK),
-        (4 * TIB, MANY_RUNS + 1, machine(21), Strategy.LINEAR),  # fragmented: it may cost more
+        # no pdpe1gb: 512 leaves a GiB, which a small machine does not feel
+        (4 * GIB, 2, machine(21), Strategy.LINEAR),
+        (64 * GIB, 2, machine(21), Strategy.CHUNK),
+        (64 * GIB, MANY_RUNS + 1, machine(21), Strategy.LINEAR),
+        (16 * TIB, MANY_RUNS + 1, machine(21), Strategy.CHUNK),  # 64 MiB of page tables
+        # nohugeiomap: 2 MiB of page tables a GiB
+        (2 * GIB, 2, machine(12), Strategy.CHUNK),
+        (2 * GIB, MANY_RUNS + 1, machine(12), Strategy.CHUNK),
         (2 * GIB, 2, machine(30, 0), Strategy.CHUNK),
         (0, 2, machine(), Strategy.CHUNK),
     ],
@@ -82,6 +83,8 @@ def test_reason_names_tables_memory_and_runs() -> None:
         "chunk: linear would take 65676 KiB of page tables for 16384.0 GiB by 2M, of 32768 KiB allowed, "
         "mem_map in more than 512 runs"
     )
+    why = choose(AUTO, SIZE, 2, of_size(64 * GIB), machine(21)).why
+    assert why == "chunk: linear would be slower, 33023 pages to map, mem_map in 2 runs"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,21 @@ def test_reason_names_tables_memory_and_runs() -> None:
 )
 def test_page_tables_of_a_linear_map(size: int, shift: int, tables: int) -> None:
     assert table_bytes(of_size(size), shift) == tables * 4 * KIB
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "shift", "found"),
+    [
+        (MIB, 2 * GIB, 30, (1, 511, 256)),
+        (MIB, 2 * GIB, 21, (0, 1023, 256)),
+        (MIB, 2 * GIB, 12, (0, 0, 524032)),
+        (4 * GIB, 960 * GIB, 30, (956, 0, 0)),
+        (GIB + MIB, GIB + 3 * MIB, 30, (0, 0, 512)),
+        (GIB - 4096, GIB + 4096, 30, (0, 0, 2)),
+    ],
+)
+def test_leaves_are_as_large_as_fit(start: int, end: int, shift: int, found: tuple[int, int, int]) -> None:
+    assert leaves([Range(start, end)], shift) == found
 
 
 def test_page_tables_a_tib_are_within_the_aims() -> None:
