@@ -157,7 +157,9 @@ class _Walk:
         self.examined += 1
         kind = _U32(pages, layout.mapcount)[0]
         flags = _U64(pages, layout.flags)[0]
-        if kind == self._buddy and not flags & self._slab and not pages[layout.compound_head] & 1:
+        if pages[layout.compound_head] & 1:
+            return None
+        if kind == self._buddy and not flags & self._slab:
             # What most of an idle machine's memory is; `judge` says the same.
             order = _U64(pages, layout.private)[0]
             if JUMP_ORDER <= order < layout.free_orders and not pfn & (1 << order) - 1:
