@@ -3,25 +3,66 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kdumpd.capture.console import parse
 from kdumpd.cli.main import main
+from kdumpd.image.build import manifest_beside
 from kdumpd.policy import load
+from kdumpd.policy.ranges import ByteRange, merged
 from kdumpd.rehearse import kernels
+from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.outcome import Outcome
 from kdumpd.rehearse.scenario import Panic, Scenario
 from kdumpd.rehearse.session import rehearse
+from tests.lab import kmod
 
+KERNEL = "linux-image-amd64=6.1"
 DRACUT = b"capture_kernel: {boot: dracut}\n"
+MAP = b"memmap: [{kind: map, range: system-ram}]\n"
 
 
-def scenario(kernel: str = "linux-image-amd64=6.1", policy: bytes = b"", panic: Panic = Panic.SYSRQ) -> Scenario:
+def kernel_with_module(name: str) -> Kernel:
+    """The kernel, with kdumpd_scan built and installed for it."""
+    kernel = kernels.find(name)
+    kmod.build(kernel, print)
+    return kernel
+
+
+def scenario(kernel: str = KERNEL, policy: bytes = b"", panic: Panic = Panic.SYSRQ) -> Scenario:
     """A rehearsal of this policy on this kernel; the dracut way needs a larger reservation than the direct one."""
-    crashkernel = "192M" if policy == DRACUT else "128M"
-    return Scenario(load.parse(policy), kernels.find(kernel), panic, crashkernel=crashkernel)
+    crashkernel = "192M" if DRACUT in policy else "128M"
+    return Scenario(load.parse(policy), kernel_with_module(kernel), panic, crashkernel=crashkernel)
+
+
+def capture_console(outcome: Outcome) -> list[str]:
+    """What the capture kernel and the runner said."""
+    lines = list(outcome.console)
+    return lines[max(at for at, line in enumerate(lines) if "] Linux version " in line) :]
+
+
+def mapped_when_loaded(outcome: Outcome) -> tuple[ByteRange, ...]:
+    """The memory that the module says to have mapped before the runner turned to the crash."""
+    found = []
+    for line in capture_console(outcome):
+        said = parse(line)
+        if said is not None and said.stage == "crash":
+            break
+        match = re.search(r"kdumpd_scan: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] page (4K|2M|1G)", line)
+        if match:
+            found.append((int(match[1], 16), int(match[2], 16) + 1))
+    return merged(found)
+
+
+def asked_to_map(outcome: Outcome) -> tuple[ByteRange, ...]:
+    """The ranges of the parameter on the capture kernel's command line."""
+    (line,) = (line for line in capture_console(outcome) if "] Command line: " in line)
+    word = line.partition(" kdumpd_scan.map=")[2].split()[0]
+    return tuple((int(start, 16), int(end, 16)) for start, end in (pair.split("-") for pair in word.split(",")))
 
 
 def assert_verified(outcome: Outcome) -> None:
@@ -35,7 +76,8 @@ def assert_verified(outcome: Outcome) -> None:
 def test_the_verb_with_the_default_policy_verifies_a_dump_and_keeps_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["rehearse", "--kernel", "linux-image-amd64=6.1", "--json", "--output", str(tmp_path / "out")])
+    kernel_with_module(KERNEL)
+    code = main(["rehearse", "--kernel", KERNEL, "--json", "--output", str(tmp_path / "out")])
     shown = capsys.readouterr()
     document = json.loads(shown.out)
     assert code == 0, shown.err
@@ -46,11 +88,14 @@ def test_the_verb_with_the_default_policy_verifies_a_dump_and_keeps_it(
     assert document["capture"]["memory"]["smallest_available"] > 8 << 20
     steps = [parse(line) for line in (tmp_path / "out" / "console.log").read_text().splitlines()]
     assert {"start", "target", "dmesg", "scan", "dump"} <= {step.stage for step in steps if step}
+    assert document["capture"]["scan"]["engine"] == "kernel"
+    assert "pages chosen by the kernel engine, linear" in document["summary"]
 
 
 def test_an_oops_is_captured_by_an_image_that_systemd_boots(tmp_path: Path) -> None:
-    outcome = rehearse(scenario(policy=DRACUT, panic=Panic.OOPS), tmp_path)
+    outcome = rehearse(scenario(policy=DRACUT + MAP, panic=Panic.OOPS), tmp_path)
     assert_verified(outcome)
+    assert mapped_when_loaded(outcome) == asked_to_map(outcome)
     assert outcome.image.boot == "dracut"
     assert outcome.panic.startswith("BUG: kernel NULL pointer dereference")
 
@@ -81,11 +126,11 @@ def test_memory_hints_reach_the_capture_kernel_and_their_pages_stay_out(tmp_path
         b"  - {kind: reserved, start: 0x18690000, size: 64K}\n"
         b"  - {kind: acpi, start: 0x18700000, size: 64K}\n"
         b"  - {kind: ram, start: 0x75800000, size: 16M}\n"
+        b"  - {kind: map, range: system-ram}\n"
     )
     outcome = rehearse(scenario(policy=hints), tmp_path)
     assert_verified(outcome)
-    console = "\n".join(outcome.console)
-    capture = console[console.rindex("] Linux version ") :]
+    capture = "\n".join(capture_console(outcome))
     for word in ("memmap=64K$0x18690000", "memmap=64K#0x18700000", "memmap=16M@0x75800000"):
         assert word in capture
     for line in (
@@ -95,3 +140,41 @@ def test_memory_hints_reach_the_capture_kernel_and_their_pages_stay_out(tmp_path
         assert line in capture
     assert outcome.dump is not None
     assert outcome.dump.record["dump"]["pages"]["hands_off"] == 32
+    mapped = mapped_when_loaded(outcome)
+    assert mapped == asked_to_map(outcome)
+    assert mapped[:3] == ((0x100000, 0x18690000), (0x186A0000, 0x18700000), (0x18710000, mapped[2][1]))
+    assert "is passed over" not in capture
+
+
+def scan_of(outcome: Outcome) -> dict[str, Any]:
+    """What the record says of the scan."""
+    assert_verified(outcome)
+    assert outcome.dump is not None
+    found = outcome.dump.record["scan"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_user_engine_scans_where_the_policy_says_so_and_the_module_stays_out(tmp_path: Path) -> None:
+    outcome = rehearse(scenario(policy=b"scan: {engine: user}"), tmp_path)
+    scan = scan_of(outcome)
+    assert (scan["engine"], scan["strategy"], scan["page_table_bytes"]) == ("user", "", 0)
+    assert "kdumpd_scan.ko" not in manifest_beside(outcome.image.path).read_text()
+    assert not [line for line in capture_console(outcome) if "kdumpd_scan" in line]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "strategy", "page_size"),
+    [
+        (b"{strategy: chunk, page_size: 4K}", "chunk", "4K"),
+        pytest.param(b"{strategy: chunk}", "chunk", "2M", marks=pytest.mark.matrix),
+        pytest.param(b"{strategy: linear, page_size: 2M}", "linear", "2M", marks=pytest.mark.matrix),
+        pytest.param(b"{strategy: page}", "page", "4K", marks=pytest.mark.matrix),
+        pytest.param(b"{page_size: 4K}", "chunk", "4K", marks=pytest.mark.matrix),
+    ],
+)
+def test_old_memory_is_mapped_as_the_policy_says(tmp_path: Path, mapping: bytes, strategy: str, page_size: str) -> None:
+    scan = scan_of(rehearse(scenario(policy=b"mapping: " + mapping), tmp_path))
+    assert (scan["engine"], scan["strategy"], scan["page_size"]) == ("kernel", strategy, page_size)
+    larger = {"4K": ("gib_1", "mib_2"), "2M": ("gib_1",)}[page_size]
+    assert all(scan["leaves"][size] == 0 for size in larger)
