@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from kdumpd.errors import HostError, KdumpdError
 from kdumpd.rehearse import kernels
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.packages import CACHE, Say, new_folder, run
+from tests.lab import peers
 from tests.lab.headers import BuildTree, build_tree
 
 SOURCES = Path(__file__).parent.parent.parent / "kmod"
@@ -32,7 +34,6 @@ NOT_OURS = (
     "the compiler differs from the one used to build the kernel",
     "The kernel was built by:",
     "You are using:",
-    "No sources found for kdumpd_scan",
 )
 
 
@@ -68,7 +69,7 @@ def compile_module(kernel: Kernel, *, sparse: bool = False, say: Say = lambda li
     if not folder.is_dir():
         with new_folder(folder) as made:
             say(f"building {NAME} for {kernel.release}")
-            _make(tree, made, sparse)
+            _make(tree, made, sparse, say)
     return Build(folder / NAME, folder / "make.log")
 
 
@@ -100,13 +101,15 @@ def sources() -> list[Path]:
     return sorted(path for path in SOURCES.iterdir() if path.suffix in (".c", ".h") or path.name == "Kbuild")
 
 
-def _make(tree: BuildTree, folder: Path, sparse: bool) -> None:
+def _make(tree: BuildTree, folder: Path, sparse: bool, say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="kdumpd-kmod-") as name:
         work = Path(name)
         for path in sources():
             shutil.copy(path, work)
         command = ["make", "-j2", "-C", str(tree.folder), f"M={work}", *tree.variables, "W=1"]
-        command += ["C=1"] if sparse else []
+        if sparse:
+            # Kernels need a sparse of their age.
+            command += ["C=1", f"CHECK={shlex.join(peers.program('sparse', peers.NEWEST, say).argv)}"]
         done = subprocess.run([*command, "modules"], capture_output=True, text=True, errors="replace")
         log = (done.stdout + done.stderr).replace(f"{work}/", "")
         (folder / "make.log").write_text(log)
@@ -128,9 +131,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make kmod")
     parser.add_argument("kernel", nargs="?", default="", help="as `kdumpd rehearse --kernel` takes it")
     parser.add_argument("--sparse", action="store_true", help="also check with sparse")
+    parser.add_argument("--fetched", action="store_true", help="leave this machine's own kernels as they are")
     asked = parser.parse_args(arguments)
     try:
         kernel = find(asked.kernel, print)
+        if asked.fetched and not kernel.modules.is_relative_to(CACHE):
+            print(f"{kernel.release} is this machine's own: make kmod KERNEL={kernel.release} would install {NAME}")
+            return 0
         made = compile_module(kernel, sparse=asked.sparse, say=print)
         for line in made.complaints():
             print(line, file=sys.stderr)
