@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import socket
+import termios
 import time
 import traceback
 from pathlib import Path
@@ -97,6 +98,7 @@ def say(stage: str, **values: Any) -> None:
     before = level.read_text().split()[0]
     level.write_text("1")
     os.write(1, f"\r\n{PREFIX}{json.dumps({'stage': stage, **values})}\r\n".encode())
+    termios.tcdrain(1)  # what still waits in the console's buffer is lost when the machine crashes
     level.write_text(before)
 
 
