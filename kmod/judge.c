@@ -6,8 +6,8 @@
 #include "walk.h"
 
 /*
- * A block of pages that share their head's fate. It lives in registers: what returns one is inlined,
- * since three stores and one load of them all cost more than the rules.
+ * A block of pages that share their head's fate. It lives in registers: what returns one is
+ * inlined, since three stores and one load of them all cost more than the rules.
  */
 struct verdict {
 	enum ks_fate fate;

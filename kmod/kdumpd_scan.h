@@ -16,7 +16,8 @@
  *   EINVAL         version, size, strategy, page size, alignment or an unused field
  *   E2BIG          a field that this module does not know, or too many elements
  *   EFAULT         an address of user space that cannot be used
- *   EOVERFLOW      a number so large that it wraps, or lies beyond the processor's physical addresses
+ *   EOVERFLOW      a number so large that it wraps, or lies beyond the processor's physical
+ *                  addresses
  *   ERANGE         elements that are empty, out of order, overlap, or leave the window
  *   EDOM           the layout: an offset outside the structure, a type or order that cannot be
  *   EBUSY          memory that the capture kernel itself uses
@@ -43,7 +44,10 @@
 /* What a fact of the crashed kernel's layout is when nobody knows it. */
 #define KDUMPD_UNKNOWN		(~0ULL)
 
-/* Windows of a scan start at its multiples: no block of pages spans one (order 18: 1 GiB of 4 KiB pages). */
+/*
+ * Windows of a scan start at its multiples: no block of pages spans one (order 18: 1 GiB of 4 KiB
+ * pages).
+ */
 #define KDUMPD_WINDOW_ORDER	18
 
 /* The most elements of one request. */
@@ -52,7 +56,8 @@
 #define KDUMPD_MOST_MAPS	8
 
 /**
- * struct kdumpd_range - from @start up to, not including, @end: bytes of physical memory, or page frames.
+ * struct kdumpd_range - from @start up to, not including, @end: bytes of physical memory, or page
+ * frames.
  */
 struct kdumpd_range {
 	__u64 start;
@@ -60,7 +65,8 @@ struct kdumpd_range {
 };
 
 /**
- * struct kdumpd_run - @pages page structures, from that of @first_pfn on, lie contiguously from @physical.
+ * struct kdumpd_run - @pages page structures, from that of @first_pfn on, lie contiguously from
+ * @physical.
  */
 struct kdumpd_run {
 	__u64 first_pfn;
@@ -77,14 +83,16 @@ enum kdumpd_strategy {
 /**
  * struct kdumpd_map - map old memory; it stays mapped until KDUMPD_UNMAP or close.
  * @strategy: enum kdumpd_strategy
- * @page_shift: the largest leaf: 12, 21 or 30 (on aarch64 with other granules: the nearest there is)
+ * @page_shift: the largest leaf: 12, 21 or 30 (on aarch64 with other granules: the nearest there
+ *	is)
  * @ranges: address of @count struct kdumpd_range, bytes, ascending, apart
  * @table_limit: bytes of page tables that may be spent; 0 is a quarter of the free memory
  * @id: (out) what KDUMPD_SCAN, KDUMPD_GATHER and KDUMPD_UNMAP call this map; never 0
  * @leaves: (out) of 1 GiB, 2 MiB, 4 KiB, read back from the page tables
  * @table_bytes: (out) page tables that hold them
  * @premapped_bytes: (out) of the ranges, mapped when the module was loaded
- * @retried: (out) pieces that came back uncached or too finely mapped and were made anew in smaller ones
+ * @retried: (out) pieces that came back uncached or too finely mapped and were made anew in
+ *	smaller ones
  * @refused_bytes: (out) of the ranges, left unmapped because no piece of them came back cached
  * @nanoseconds: (out) that it took
  */
@@ -116,8 +124,8 @@ enum kdumpd_hugetlb {
 /**
  * struct kdumpd_layout - all that is known of the crashed kernel's struct page.
  *
- * Offsets in bytes; masks of page.flags; 32-bit values of page._mapcount. A mask of 0, and any other field that is
- * KDUMPD_UNKNOWN, is not known: the class of pages that needs it is kept.
+ * Offsets in bytes; masks of page.flags; 32-bit values of page._mapcount. A mask of 0, and any
+ * other field that is KDUMPD_UNKNOWN, is not known: the class of pages that needs it is kept.
  *
  * @page_size: bytes of a page of the crashed kernel
  * @size: bytes of a struct page, a multiple of 8 from 32 to 256
@@ -176,11 +184,13 @@ struct kdumpd_counts {
 /**
  * struct kdumpd_scan - decide which page frames of a window are worth dumping.
  * @map: the map that covers the structures of the runs
- * @level: what is left out: 2 cache, 4 cache with private, 8 user, 16 free (1, zero pages, is not decided here)
+ * @level: what is left out: 2 cache, 4 cache with private, 8 user, 16 free (1, zero pages, is not
+ *	decided here)
  * @layout, @layout_size: address and size of the struct kdumpd_layout
  * @runs: address of @run_count struct kdumpd_run, ascending by pfn, apart, each touching the window
  * @present: address of @present_count struct kdumpd_range: the page frames that the vmcore holds
- * @hands_off: address of @hands_off_count struct kdumpd_range: page frames left out on the policy's word
+ * @hands_off: address of @hands_off_count struct kdumpd_range: page frames left out on the
+ *	policy's word
  * @first_pfn: start of the window, a multiple of 1 << KDUMPD_WINDOW_ORDER
  * @end_pfn: end of the window
  * @bitmap: address of @bitmap_size bytes: bit 0 of byte 0 is @first_pfn; 1 is worth dumping
@@ -223,12 +233,13 @@ struct kdumpd_scan {
  * @bits: how many bits the bitmap has
  * @bitmap: its address
  * @buffer: address of @buffer_size bytes for the pages that are not all zero, one behind the other
- * @zero: address of a bitmap with a bit for each page that was gathered, in their order: 1 is all zero
+ * @zero: address of a bitmap with a bit for each page that was gathered, in their order: 1 is all
+ *	zero
  * @zero_size: its bytes
  * @pages: (out) gathered
  * @copied: (out) of them, in the buffer
- * @next_pfn: (out) where it stopped: the end of the bitmap, the first page that found no room in the buffer, or the
- *	first that the map does not cover (ENXIO if that is the very first)
+ * @next_pfn: (out) where it stopped: the end of the bitmap, the first page that found no room in
+ *	the buffer, or the first that the map does not cover (ENXIO if that is the very first)
  */
 struct kdumpd_gather {
 	__u32 size;

@@ -67,7 +67,7 @@ struct ks_job {
 	u64 deadline;
 	u64 subwindows;
 	atomic64_t next;
-	spinlock_t lock;
+	spinlock_t lock;	/* of both lists and of the error */
 	struct list_head empty;
 	struct list_head full;
 	wait_queue_head_t for_workers;
@@ -296,6 +296,7 @@ static int work(void *data)
 			job->error = error;
 		spin_unlock(&job->lock);
 	}
+	/* What it counted is to be seen before this: is_finished() acquires. */
 	smp_store_release(&worker->finished, true);
 	wake_up(&job->for_caller);
 	put_job(job);
@@ -333,6 +334,7 @@ static u32 start_workers(struct ks_job *job)
 
 static bool is_finished(struct ks_worker *worker)
 {
+	/* Its counts may be read after this: work() releases. */
 	return !worker->task || smp_load_acquire(&worker->finished);
 }
 

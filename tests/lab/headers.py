@@ -26,6 +26,7 @@ PROGRAMS = (
     "tools/bpf/resolve_btfids/resolve_btfids",
 )
 HOST = "amd64"
+GCC = re.compile(r"\bgcc(-\d+)?$", re.MULTILINE)
 ALIGNMENT = "-fmin-function-alignment="  # gcc 14
 OLD_ALIGNMENT = "-falign-functions="
 
@@ -56,9 +57,8 @@ def build_tree(kernel: Kernel, say: Say = lambda line: None) -> BuildTree:
             _unpack(headers, version, architecture, made, say)
             _make_ready(made, final, headers, cross, say)
     folder = final / "usr/src" / headers
-    compiler = _compiler(folder, cross)
     crossing = (f"CROSS_COMPILE={cross}", "ARCH=arm64") if cross else ()
-    return BuildTree(folder, architecture, _version_of(compiler), (f"CC={compiler}", *crossing), cross)
+    return BuildTree(folder, architecture, _version_of(_compiler(folder, cross)), crossing, cross)
 
 
 def _unpack(headers: str, version: str, architecture: str, folder: Path, say: Say) -> None:
@@ -73,13 +73,23 @@ def _unpack(headers: str, version: str, architecture: str, folder: Path, say: Sa
 
 def _make_ready(folder: Path, final: Path, headers: str, cross: str, say: Say) -> None:
     """Nothing in `folder`, which will be `final`, names a place outside of it or asks for what is not here."""
+    tree = folder / "usr/src" / headers
+    compiler = _compiler(tree, cross)
+    variables = tree / ".kernelvariables"
+    variables.write_text(GCC.sub(compiler.removeprefix(cross), variables.read_text()))
     for path in folder.glob("usr/src/*/Makefile"):
         text = path.read_text().replace("/usr/src/", f"{final}/usr/src/")
-        if not _takes(_compiler(folder / "usr/src" / headers, cross), f"{ALIGNMENT}16"):
+        if not _takes(compiler, f"{ALIGNMENT}16"):
             text = text.replace(ALIGNMENT, OLD_ALIGNMENT)
         path.write_text(text)
+    # Newer headers ask this whether sparse will do, and leave it out of their package.
+    for scripts in folder.glob("usr/lib/linux-kbuild-*/scripts"):
+        valid = scripts / "checker-valid.sh"
+        if not valid.exists():
+            valid.write_text("#!/bin/sh\necho 1\n")
+            valid.chmod(0o755)
     # What BTF of a module is made from; pahole, which makes it, is not asked for.
-    (folder / "usr/src" / headers / "vmlinux").unlink(missing_ok=True)
+    (tree / "vmlinux").unlink(missing_ok=True)
     for pattern in PROGRAMS:
         for program in folder.glob(f"usr/lib/linux-kbuild-*/{pattern}"):
             if not program.is_symlink() and _needs_newer_libc(program):
@@ -88,7 +98,7 @@ def _make_ready(folder: Path, final: Path, headers: str, cross: str, say: Say) -
 
 def _compiler(tree: Path, cross: str) -> str:
     """The gcc that the kernel was built by, if it is here, else the machine's."""
-    named = re.search(r"gcc-\d+", (tree / ".kernelvariables").read_text())
+    named = GCC.search((tree / ".kernelvariables").read_text())
     own = f"{cross}{named[0]}" if named else ""
     found = own if own and shutil.which(own) else f"{cross}gcc"
     if not shutil.which(found):
