@@ -5,6 +5,7 @@
  *	main.c		the device: open, close, requests, poll, parameters, counted memory
  *	request.c	copies a request in, has it checked and done, and copies the answer out
  *	check.c		everything that can be wrong with the numbers of a request
+ *	old.c		where the crashed kernel had memory
  *	map.c		the mappings of old memory: make.c makes them as plan.c cuts them
  *	leaves.c	reads back what the mappings became, and logs it
  *	cursor.c	from a physical address to the bytes there
@@ -56,8 +57,17 @@ struct ks_map {
 };
 
 /**
+ * struct ks_old - where old memory is: @ranges ascend, apart.
+ */
+struct ks_old {
+	u32 count;
+	struct kdumpd_range ranges[];
+};
+
+/**
  * struct ks_file - one open file.
  * @lock: held over a change of @maps and over KDUMPD_MAP; release does not take it
+ * @old: where old memory is, once it is known; @untold: it cannot be known
  * @logged: lines that the maps of this file have in the kernel's log
  * @scanning: held over KDUMPD_SCAN, so that progress tells of one scan
  * @job: of scan.c; what ks_scan_release() has to end
@@ -66,6 +76,8 @@ struct ks_map {
 struct ks_file {
 	struct mutex lock;	/* over @maps */
 	struct ks_map *maps[KDUMPD_MOST_MAPS];
+	struct ks_old *old;
+	bool untold;
 	u32 last_id;
 	u32 logged;
 	struct mutex scanning;	/* over progress */
@@ -187,6 +199,10 @@ bool ks_good_page_size(u64 size);
 /* Is it old memory? -EOPNOTSUPP, -EOVERFLOW, -EBUSY, -EADDRNOTAVAIL */
 int ks_check_old(u64 start, u64 end);
 const char *ks_check_reason(int error);
+
+/* old.c */
+struct ks_old *ks_old_read(void);	/* or ERR_PTR: -ENOMEM, or it cannot be told */
+bool ks_old_has(const struct ks_old *old, u64 start, u64 end);
 
 /*
  * make.c: a map of checked ranges, held once; @answer has what was asked for and gets what came of

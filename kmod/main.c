@@ -191,6 +191,7 @@ static int release_scan(struct inode *inode, struct file *file)
 
 	ks_scan_release(own);
 	ks_map_release(own);
+	ks_free(own->old);
 	ks_free(own);
 	return 0;
 }

@@ -5,11 +5,14 @@
  * Memory: the elements of one request, at most 24 bytes for each of 65536 runs and 16 for each of 2
  * * 65536 ranges.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/cpumask.h>
 #include <linux/err.h>
 #include <linux/math64.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
+#include <linux/printk.h>
 #include <linux/uaccess.h>
 
 #include "compat.h"
@@ -88,6 +91,32 @@ static int check_map(const struct kdumpd_map *map, const struct kdumpd_range *ra
 	return 0;
 }
 
+/*
+ * Refuses what the crashed kernel did not have as memory, where this kernel can tell; with @lock
+ * held.
+ */
+static int check_vmcore(struct ks_file *file, const struct kdumpd_range *ranges, u32 count)
+{
+	u32 i;
+
+	if (!file->old && !file->untold) {
+		struct ks_old *old = ks_old_read();
+
+		if (old == ERR_PTR(-ENOMEM))
+			return -ENOMEM;
+		file->untold = IS_ERR(old);
+		if (file->untold)
+			pr_info("/proc/vmcore does not tell where old memory is: error %ld\n",
+				PTR_ERR(old));
+		else
+			file->old = old;
+	}
+	for (i = 0; file->old && i < count; i++)
+		if (!ks_old_has(file->old, ranges[i].start, ranges[i].end))
+			return -EADDRNOTAVAIL;
+	return 0;
+}
+
 static int make_map(struct ks_file *file, void __user *request, struct kdumpd_map *wanted,
 		    const struct kdumpd_range *ranges)
 {
@@ -97,7 +126,8 @@ static int make_map(struct ks_file *file, void __user *request, struct kdumpd_ma
 	if (mutex_lock_interruptible(&file->lock))
 		return -EINTR;
 	place = ks_map_place(file);
-	map = place ? ks_map_make(file, ranges, wanted) : ERR_PTR(-EMFILE);
+	error = place ? check_vmcore(file, ranges, wanted->count) : -EMFILE;
+	map = error ? ERR_PTR(error) : ks_map_make(file, ranges, wanted);
 	error = PTR_ERR_OR_ZERO(map);
 	if (!error) {
 		map->id = ++file->last_id ?: ++file->last_id;
