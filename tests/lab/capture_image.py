@@ -20,7 +20,7 @@ import zstandard
 from kdumpd.image import closure, interpreter
 from kdumpd.rehearse.initrd import Initrd, has_module
 from kdumpd.rehearse.kernels import Kernel
-from tests.lab import peers
+from tests.lab import foreign_python, peers
 from tests.lab.crash import CAPTURE_MODULES, HEAD_PAGES, SOFT_MODULES, busybox
 from tests.lab.recipes import Recipe
 
@@ -76,7 +76,8 @@ def image(
     if capture.makedumpfile:
         _add_peer(initrd, peers.makedumpfile(capture.makedumpfile), "makedumpfile")
     with tempfile.TemporaryDirectory(prefix="kdumpd-inside-") as folder:
-        _stage_program(program, Path(folder), initrd)
+        _write_sources(program, Path(folder) / "source")
+        _stage_program(Path(folder), recipe.architecture, initrd)
     for path, content in capture.files.items():
         if isinstance(content, Path):
             initrd.copy(content, path)
@@ -85,20 +86,27 @@ def image(
     return zstandard.ZstdCompressor(compression_params=PACKED).compress(initrd.to_bytes())
 
 
-def _stage_program(program: Path | str, scratch: Path, initrd: Initrd) -> None:
-    """The interpreter and what the program imports, as `image.interpreter` lays them out."""
+def _write_sources(program: Path | str, source: Path) -> None:
+    """The program as a module of kdumpd, with kdumpd itself and the tests' other programs, lies in `source`."""
     root = Path(__file__).parent.parent.parent
-    package = scratch / "source" / "kdumpd"
+    package = source / "kdumpd"
     shutil.copytree(root / "kdumpd", package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(GUEST / "run.py", package / "inside_run.py")
     text = program.read_text() if isinstance(program, Path) else program
     (package / "inside_program.py").write_text(text)
     (package / "inside.py").write_text(ENTRY)
     for path in (root / "tests/__init__.py", root / "tests/lab/__init__.py", *PROGRAMS.glob("*.py")):
-        copy = scratch / "source" / path.relative_to(root)
+        copy = source / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    of = closure.running()._replace(package=package, entry="kdumpd.inside")
+
+
+def _stage_program(scratch: Path, architecture: str, initrd: Initrd) -> None:
+    """The interpreter and what the program imports, as `image.interpreter` lays them out."""
+    if architecture != "amd64":
+        foreign_python.stage(scratch / "source", "kdumpd.inside", architecture, initrd)
+        return
+    of = closure.running()._replace(package=scratch / "source" / "kdumpd", entry="kdumpd.inside")
     staging = scratch / "staging"
     staging.mkdir()
     interpreter.stage(of, closure.closure(of), staging)

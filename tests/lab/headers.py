@@ -42,8 +42,8 @@ class BuildTree(NamedTuple):
 
 
 def build_tree(kernel: Kernel, say: Say = lambda line: None) -> BuildTree:
-    """The build tree of a kernel that is installed here or that `kernels.fetch` unpacked."""
-    if kernel.root == Path("/"):
+    """The build tree of a kernel that `kernels.fetch` unpacked, or that has one beside its modules."""
+    if kernel.root.parent != CACHE / "kernels":
         folder = kernel.modules / "build"
         if not folder.is_dir():
             raise HostError(f"{folder}: not there; install linux-headers-{kernel.release}")

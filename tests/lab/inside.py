@@ -119,25 +119,25 @@ def run_inside(
             memory=recipe.memory,
             processors=recipe.processors,
             disks=(
-                _disk(scratch / "cache", recipe.cache + recipe.private + 256),
-                _disk(scratch / "out", OUT_SIZE),
+                new_disk(scratch / "cache", recipe.cache + recipe.private + 256),
+                new_disk(scratch / "out", OUT_SIZE),
             ),
             extra=(
                 *("-cpu", recipe.processor, "-device", "virtio-balloon-pci"),
-                *(memory.arguments() if memory else _memory(recipe)),
+                *(memory.arguments() if memory else memory_arguments(recipe)),
                 *qemu,
             ),
         )
         say(f"crashing {kernel.release} as {recipe.name}")
         console = _live(machine, recipe, tuple(steps), folder / "console.log", within)
         out = folder / "out"
-        _read_disk(scratch / "out", out)
+        read_disk(scratch / "out", out)
         if memory:
             compose((out / "vmcore.head").read_bytes(), folder / "vmcore", memory)
-    return _judged(console, out, kernel, folder)
+    return judged(console, out, kernel, folder)
 
 
-def _memory(recipe: Recipe) -> tuple[str, ...]:
+def memory_arguments(recipe: Recipe) -> tuple[str, ...]:
     """QEMU's arguments for memory that takes of this machine what the guest touches, a terabyte too."""
     size = recipe.memory * MIB // recipe.nodes
     arguments: list[str] = []
@@ -169,7 +169,8 @@ def _live(machine: Machine, recipe: Recipe, steps: tuple[Step, ...], log: Path, 
     return tuple(line.text for line in lines)
 
 
-def _judged(console: tuple[str, ...], out: Path, kernel: Kernel, folder: Path) -> Inside:
+def judged(console: tuple[str, ...], out: Path, kernel: Kernel, folder: Path) -> Inside:
+    """What the run came to; RehearsalError where the guest failed or the program left no result."""
     problems = [text for text in console if "LAB: FAILED" in text]
     result = out / "result.json"
     if problems or not result.is_file():
@@ -182,13 +183,14 @@ def _tail(console: Iterable[str]) -> str:
     return "\n".join(f"    {text}" for text in list(console)[-40:])
 
 
-def _disk(path: Path, mebibytes: int) -> Path:
+def new_disk(path: Path, mebibytes: int) -> Path:
+    """An empty ext4 disk that takes no space until it is written."""
     sparse_disk(path, mebibytes * MIB)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", str(path)], check=True)
     return path
 
 
-def _read_disk(disk: Path, folder: Path) -> None:
+def read_disk(disk: Path, folder: Path) -> None:
     """The files of an ext4 disk lie in `folder`; nothing is mounted."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

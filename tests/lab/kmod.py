@@ -76,15 +76,18 @@ def compile_module(kernel: Kernel, *, sparse: bool = False, say: Say = lambda li
 def install(kernel: Kernel, module: Path, say: Say = lambda line: None) -> Path:
     """The module is what `modprobe kdumpd_scan` of this kernel takes; where it lies."""
     final = kernel.modules / INSTALLED
-    with (kernel.modules / ".kdumpd-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not final.is_file() or final.read_bytes() != module.read_bytes():
-            final.parent.mkdir(exist_ok=True)
-            fresh = final.with_name(f".{NAME}.new")
-            shutil.copyfile(module, fresh)
-            fresh.rename(final)
-            run(["depmod", "-b", str(kernel.root), kernel.release])
-            say(f"installed {final}")
+    try:
+        with (kernel.modules / ".kdumpd-lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not final.is_file() or final.read_bytes() != module.read_bytes():
+                final.parent.mkdir(exist_ok=True)
+                fresh = final.with_name(f".{NAME}.new")
+                shutil.copyfile(module, fresh)
+                fresh.rename(final)
+                run(["depmod", "-b", str(kernel.root), kernel.release])
+                say(f"installed {final}")
+    except OSError as error:
+        raise HostError(f"{kernel.modules}: {error.strerror}; only root installs modules there") from error
     return final
 
 
