@@ -17,12 +17,14 @@ from kdumpd.image.interpreter import LIBRARY
 from kdumpd.image.settings import POLICY
 from kdumpd.policy.compiled import to_json
 from kdumpd.policy.load import default, parse
+from kdumpd.policy.model import EngineChoice
 from kdumpd.rehearse import kernels
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.outcome import Outcome, Saved
 from kdumpd.rehearse.scenario import Disk, Disturbance, OverlayFile, Scenario
 from kdumpd.rehearse.session import rehearse
 from kdumpd.steps.build import BuildImage, CaptureTarget
+from tests.lab import kmod
 
 MEMORY = 1 << 30
 ROOT = Path(__file__).parent.parent.parent
@@ -35,15 +37,17 @@ class Rig(NamedTuple):
     image: Path
 
 
-def make_rig(folder: Path) -> Rig:
-    """Both made new."""
+def make_rig(folder: Path, engine: EngineChoice = EngineChoice.AUTO) -> Rig:
+    """Both made new, with the page-scan module where that engine may use it."""
     kernel = kernels.find()
+    kmod.build(kernel)
     step = BuildImage(
         release=kernel.release,
         modules=kernel.modules,
         policy_json=to_json(default()),
         targets=(CaptureTarget("/dev/vda", "ext4", "/var/crash", "/var/crash", ("virtio_blk",)),),
         output=folder / "capture.img",
+        engine=engine,
     )
     return Rig(kernel, build.build(step).path)
 
@@ -87,17 +91,25 @@ _UNREADABLE = """
 def _is_vmcore(fd):
     return fd >= 0 and os.readlink(f"/proc/self/fd/{{fd}}") == "/proc/vmcore"
 
-def _map(fd, *arguments, whole=mmap.mmap, **options):
-    if _is_vmcore(fd):
-        raise OSError(11, os.strerror(11))
-    return whole(fd, *arguments, **options)
+class _Map(mmap.mmap):
+    def __new__(cls, fd, *arguments, **options):
+        if _is_vmcore(fd):
+            raise OSError(11, os.strerror(11))
+        return super().__new__(cls, fd, *arguments, **options)
 
-def _pread(fd, size, offset, whole=os.pread):
+def _unless_damaged(fd, size, offset):
     if offset < {end} and offset + size > {start} and _is_vmcore(fd):
         raise OSError(14, os.strerror(14))
+
+def _pread(fd, size, offset, whole=os.pread):
+    _unless_damaged(fd, size, offset)
     return whole(fd, size, offset)
 
-mmap.mmap, os.pread = _map, _pread
+def _preadv(fd, buffers, offset, whole=os.preadv):
+    _unless_damaged(fd, sum(map(len, buffers)), offset)
+    return whole(fd, buffers, offset)
+
+mmap.mmap, os.pread, os.preadv = _Map, _pread, _preadv
 """
 _HIDDEN = """
 def _without(self, text, name="VMCOREINFO", whole=VmcoreInfo.__init__):
@@ -109,15 +121,15 @@ VmcoreInfo.__init__ = _without
 
 def unreadable(start: int, end: int) -> OverlayFile:
     """Reads of these bytes of /proc/vmcore fail as a bad address."""
-    return _ending_with("kdumpd/vmcore/memory", _UNREADABLE.format(start=start, end=end))
+    return ending_with("kdumpd/vmcore/memory", _UNREADABLE.format(start=start, end=end))
 
 
 def hidden(key: str) -> OverlayFile:
     """VMCOREINFO lacks this key."""
-    return _ending_with("kdumpd/vmcore/vmcoreinfo", _HIDDEN.format(key=key.encode()))
+    return ending_with("kdumpd/vmcore/vmcoreinfo", _HIDDEN.format(key=key.encode()))
 
 
-def _ending_with(module: str, code: str) -> OverlayFile:
+def ending_with(module: str, code: str) -> OverlayFile:
     """A module of the image as it is, with `code` at its end."""
     with TemporaryDirectory() as folder:
         source, compiled = Path(folder, "module.py"), Path(folder, "module.pyc")
@@ -137,6 +149,11 @@ def on(outcome: Outcome, target: str) -> Saved:
 def incidents(saved: Saved) -> str:
     """What kdumpd.json says went wrong."""
     return "\n".join(saved.record["incidents"])
+
+
+def damaged(outcome: Outcome) -> list[str]:
+    """What a rehearsal's judgement finds wrong with the dump, apart from what the runner met on the way to it."""
+    return [check.name for check in outcome.checks if not check.good and check.name not in ("incidents", "scan")]
 
 
 def keys(*names: str) -> Mapping[str, object]:

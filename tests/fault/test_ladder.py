@@ -11,9 +11,9 @@ import pytest
 
 from kdumpd.image.interpreter import LIBRARY
 from kdumpd.image.settings import POLICY
-from kdumpd.rehearse.outcome import Outcome, Saved
+from kdumpd.rehearse.outcome import Saved
 from kdumpd.rehearse.scenario import Disk, Disturbance, OverlayFile
-from tests.fault.captures import Fault, Rig, capture, hidden, incidents, keys, on, unreadable
+from tests.fault.captures import Fault, Rig, capture, damaged, hidden, incidents, keys, on, unreadable
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -27,11 +27,6 @@ def has_log_and_no_dump(saved: Saved, nonce: str, *, begun: bool) -> None:
     assert nonce in saved.text("dmesg.txt")
     assert saved.record["complete"] is False
     assert saved.record["dmesg"] == len(saved.text("dmesg.txt").encode())
-
-
-def damaged(outcome: Outcome) -> list[str]:
-    """What a rehearsal's judgement finds wrong with the dump, apart from what the runner met on the way to it."""
-    return [check.name for check in outcome.checks if not check.good and check.name != "incidents"]
 
 
 def test_missing_read_only_and_full_disks_lead_to_the_next_target(rig: Rig, tmp_path: Path) -> None:
@@ -68,6 +63,7 @@ def test_killed_stopped_and_slow_dumps_leave_the_log_on_each_target(rig: Rig, tm
     # The kernel's own out-of-memory killer, called by hand; a signal to the runner; a disk that all but stands still.
     policy = """
 targets: [{path: /killed}, {path: /stopped}, {path: /slow}]
+scan: {engine: user}
 on_failure: [next-target, dmesg-only, halt]
 retention: {min_free: 0}
 time_budget: 60s
@@ -98,7 +94,8 @@ def throttle(disk: str, rate: int) -> dict[str, object]:
 def test_memory_that_cannot_be_read_leaves_log_and_an_incomplete_dump(rig: Rig, tmp_path: Path) -> None:
     # Without KASLR the kernel and its log lie below the range that cannot be read.
     fault = Fault(overlay=(unreadable(200 * MIB, 560 * MIB),), first_words=("nokaslr",))
-    outcome = capture(rig, tmp_path / "run", "on_failure: [next-target, poweroff]", fault)
+    policy = "{scan: {engine: user}, on_failure: [next-target, poweroff]}"  # the module reads memory by itself
+    outcome = capture(rig, tmp_path / "run", policy, fault)
     saved = on(outcome, "/var/crash")
     has_log_and_no_dump(saved, outcome.nonce, begun=True)
     assert "Bad address" in saved.record["failure"]
