@@ -94,6 +94,7 @@ def rig_without(tmp_path_factory: pytest.TempPathFactory) -> Rig:
     return make_rig(tmp_path_factory.mktemp("rig"), EngineChoice.USER)
 
 
+@pytest.mark.matrix
 def test_without_the_module_a_policy_that_names_it_gets_the_user_engine_and_an_incident(
     rig_without: Rig, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_without_the_module_a_policy_that_names_it_gets_the_user_engine_and_an_i
     assert not outcome.verified
 
 
+@pytest.mark.matrix
 def test_a_module_of_another_kernel_is_a_note_and_the_user_engine_scans(rig: Rig, tmp_path: Path) -> None:
     other = kernels.fetch("linux-image-amd64", "6.12")
     strange = OverlayFile(scan_module(rig), kmod.compile_module(other).module.read_bytes())
@@ -161,6 +163,7 @@ def test_an_oops_while_the_module_scans_kills_the_child_and_not_the_capture(rig:
     assert any("the user engine chooses the pages instead" in incident for incident in saved.record["incidents"])
 
 
+@pytest.mark.matrix
 def test_an_oops_while_the_module_hands_out_pages_leads_to_the_user_engine(rig: Rig, tmp_path: Path) -> None:
     fault = poisoned_module(rig, "ks_gather_run")
     outcome = capture(rig, tmp_path, "{mapping: {strategy: linear}, time_budget: 90s}", fault)
