@@ -91,6 +91,7 @@ class _Walk:
         self._fates = fates
         self._bad_orders = 0
         self._unreadable = 0
+        self._most = WINDOW  # structures to read at once
 
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the walk."""
@@ -116,10 +117,14 @@ class _Walk:
             stop = min(end, interval.end)
             try:
                 if not self._jump(pfn, at, stop):
-                    self._window(pfn, at, self._window_end(pfn, at, stop), stop)
+                    self._window(pfn, at, stop)
             except VmcoreError:
+                if self._most > STRIDE:
+                    self._most = STRIDE  # on to what cannot be read in small steps
+                    continue
                 skipped = min(stop, (pfn // STRIDE + 1) * STRIDE)
                 self._unreadable += skipped - pfn
+                self._most = WINDOW
                 fates.fill(skipped, Fate.KEEP)
 
     def _present_from(self, pfn: int) -> Interval:
@@ -153,8 +158,8 @@ class _Walk:
             return None
         layout = self._layout
         size = layout.size
-        pages = self._memory.view(at, 2 * size if pfn + 1 < end else size)
         self.examined += 1
+        pages = self._memory.view(at, 2 * size if pfn + 1 < end else size)
         kind = _U32(pages, layout.mapcount)[0]
         flags = _U64(pages, layout.flags)[0]
         if pages[layout.compound_head] & 1:
@@ -171,32 +176,27 @@ class _Walk:
                 return int(verdict.fate), verdict.order
         return None
 
-    def _window_end(self, pfn: int, at: int, end: int) -> int:
-        """Where a window that starts at `pfn` ends: before a block that is worth the price of another window."""
-        last = min(end, pfn // STRIDE * STRIDE + WINDOW)
-        stop = (pfn // STRIDE + 1) * STRIDE
-        while stop < last:
-            try:
-                block = self._block(stop, at + (stop - pfn) * self._layout.size, end)
-            except VmcoreError:
-                return stop
-            if block is not None and block[1] >= CUT_ORDER:
-                return stop
-            stop += STRIDE
-        return last
-
-    def _window(self, pfn: int, at: int, end: int, stop: int) -> None:
-        """Judge the pages from `pfn` up to `end`; structures follow up to `stop`."""
+    def _window(self, pfn: int, at: int, stop: int) -> None:
+        """Judge the pages from `pfn` on: as many as a window holds, or up to `stop` or a block to jump over."""
         layout, memory = self._layout, self._memory
-        count = end - pfn
-        size = count * layout.size
+        end = self._window_end(pfn, at, stop)
+        size = (end - pfn) * layout.size
         window, start = memory.window(at, size)
         after = b""
         if end < stop and _U64(window, start + size - layout.size + layout.flags)[0] & layout.head:
             after = memory.view(at + size, layout.size)
             window, start = memory.window(at, size)
-        verdict = self._windows.judge(pfn, window, after, start, count)
-        self.examined += count
+        verdict = self._windows.judge(pfn, window, after, start, end - pfn)
+        self.examined += end - pfn
         self._bad_orders += verdict.bad_orders
-        self._fates.put(verdict.fates, count)
+        self._fates.put(verdict.fates, end - pfn)
         self._fates.fill(pfn + verdict.reach, verdict.reach_fate)
+
+    def _window_end(self, pfn: int, at: int, stop: int) -> int:
+        """Where a window that starts at `pfn` ends: before a block that is worth the price of another window."""
+        last = min(stop, pfn // STRIDE * STRIDE + self._most)
+        for end in range((pfn // STRIDE + 1) * STRIDE, last, STRIDE):
+            block = self._block(end, at + (end - pfn) * self._layout.size, stop)
+            if block is not None and block[1] >= CUT_ORDER:
+                return end
+        return last

@@ -235,6 +235,25 @@ def test_free_blocks_before_a_structure_that_is_gone_are_dropped(tmp_path: Path)
     assert counts.warnings == ("1024 pages are kept because their page structures cannot be read",)
 
 
+def test_structure_that_cannot_be_read_costs_its_own_stride(tmp_path: Path) -> None:
+    builder = VmcoreBuilder()
+    gone = builder.structure_at(SECTION_PAGES + 3 * 1024 + 517)
+    for pfn in range(SECTION_PAGES, 2 * SECTION_PAGES):
+        builder.page(pfn, flags=LRU)
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        window = core.memory.window
+
+        def broken(physical: int, size: int) -> object:
+            if physical <= gone < physical + size:
+                raise VmcoreError("gone")
+            return window(physical, size)
+
+        core.memory.window = broken  # type: ignore[assignment, method-assign]
+        counts = user.scan(core, ALL, (), Bits())
+    assert counts.cache == SECTION_PAGES - 1024
+    assert counts.warnings == ("1024 pages are kept because their page structures cannot be read",)
+
+
 def test_structure_of_a_page_that_is_not_in_the_vmcore_decides_nothing(tmp_path: Path) -> None:
     builder = VmcoreBuilder()
     builder.page(0, flags=1 << 16 | LRU)
