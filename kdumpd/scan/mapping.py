@@ -42,6 +42,7 @@ SLOWER, SLOWER_FRAGMENTED = 20, 2
 SHARE, SHARE_FRAGMENTED = 16, 4
 _TABLE = 4096
 _MOST_TEXT = 64 * KIB
+_ONE_PROCESSOR = 4 * KIB  # of /proc/cpuinfo, as long as there may be flags
 
 # x86 keeps devices away from a "RAM buffer" behind this kernel's RAM, where the crashed kernel's memory goes on.
 _RESOURCE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : (?!RAM buffer$)", re.MULTILINE)
@@ -75,8 +76,8 @@ class Machine(NamedTuple):
     @classmethod
     def here(cls) -> Machine:
         """This machine; what /proc does not tell counts as little memory, or none."""
-        cpuinfo, meminfo, command_line, iomem = map(_text, ("cpuinfo", "meminfo", "cmdline", "iomem"))
-        return cls.of(cpuinfo, meminfo, command_line, iomem, os.sysconf("SC_PAGE_SIZE"))
+        cpuinfo = _text("cpuinfo", _ONE_PROCESSOR)
+        return cls.of(cpuinfo, _text("meminfo"), _text("cmdline"), _text("iomem"), os.sysconf("SC_PAGE_SIZE"))
 
 
 class Choice(NamedTuple):
@@ -177,9 +178,15 @@ def _spans(start: int, end: int, shift: int) -> int:
     return (end - 1 >> shift) - (start >> shift) + 1 if start < end else 0
 
 
-def _text(name: str) -> str:
+def _text(name: str, most: int = _MOST_TEXT) -> str:
+    content = b""
     try:
-        with open(f"/proc/{name}", encoding="latin-1") as stream:
-            return stream.read(_MOST_TEXT)
+        fd = os.open(f"/proc/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while len(content) < most and (piece := os.read(fd, most)):
+                content += piece
+        finally:
+            os.close(fd)
     except OSError:
         return ""
+    return content.decode("latin-1")
