@@ -62,7 +62,7 @@ def vmcore(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("on_success: halt", {"end"}),
         ("on_failure: [poweroff]", set()),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "+".join(sorted(value)),
 )
 def test_a_key_changes_what_it_says_of_a_capture_that_succeeds(
     text: str, changed: set[str], vmcore: str, tmp_path: Path
