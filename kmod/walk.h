@@ -13,6 +13,7 @@
 #ifndef KS_WALK_H
 #define KS_WALK_H
 
+#include <linux/bits.h>
 #include <linux/compiler.h>
 #include <linux/types.h>
 
@@ -25,7 +26,7 @@
 #define KS_LEVEL_FREE		16
 
 /* Page frames whose bits fill the slot of a worker: no block of pages crosses its ends. */
-#define KS_SUBWINDOW		(1ULL << KDUMPD_WINDOW_ORDER)
+#define KS_SUBWINDOW		BIT_ULL(KDUMPD_WINDOW_ORDER)
 
 enum ks_fate {
 	KS_KEEP,

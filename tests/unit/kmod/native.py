@@ -22,6 +22,7 @@ SOURCES = ("judge.c", "fates.c", "walk.c")
 SUBWINDOW = 1 << 18  # page frames
 
 _HEADERS = {
+    "bits.h": "#define BIT_ULL(bit) (1ULL << (bit))\n",
     "compiler.h": """
 #define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 #define likely(x) __builtin_expect(!!(x), 1)
