@@ -27,7 +27,12 @@ _EVERYWHERE = (
     "kfence.sample_interval=0",
     "initramfs_options=size=90%",
     "cma=0",
+    # The file systems of debugging, which no capture mounts, take memory for each of their thousands of files.
+    "debugfs=off",
+    "initcall_blacklist=tracer_init_tracefs",
 )
+#: Each of several has an effect: one that is a default does not keep the running kernel's out.
+_REPEATED = frozenset({"initcall_blacklist"})
 _APPENDED = {
     "x86_64": (
         "irqpoll",
@@ -149,7 +154,7 @@ def render(running: str, kernel: CaptureKernel, on: Machine, hints: tuple[str, .
     """
     count = processors(kernel.cpus, on)
     defaults = (*_APPENDED.get(on.machine, ()), *_processor_words(count, on), *_EVERYWHERE)
-    replaced = {name_of(word) for word in defaults} | _REMOVED
+    replaced = ({name_of(word) for word in defaults} | _REMOVED) - _REPEATED
     inherited = (
         word
         for word in words(running)

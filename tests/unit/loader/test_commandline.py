@@ -20,7 +20,7 @@ X86_64 = (
     "console=tty0 console=ttyS0,115200n8 nvme_core.io_timeout=60 irqpoll cgroup_disable=memory mce=off numa=off "
     "udev.children-max=2 acpi_no_memhotplug transparent_hugepage=never nokaslr hest_disable pcie_ports=compat "
     "nr_cpus=1 reset_devices panic=10 novmcoredd hugetlb_cma=0 kfence.sample_interval=0 "
-    "initramfs_options=size=90% cma=0"
+    "initramfs_options=size=90% cma=0 debugfs=off initcall_blacklist=tracer_init_tracefs"
 )
 
 
@@ -44,6 +44,15 @@ def test_what_a_default_sets_is_not_inherited() -> None:
     assert "always" not in render("transparent-hugepage=always", PLAIN, MACHINE)
 
 
+def test_an_initcall_that_the_running_kernel_leaves_out_is_left_out_of_a_capture_as_well() -> None:
+    line = render("initcall_blacklist=broken_init debugfs=on", PLAIN, MACHINE)
+    assert [word for word in words(line) if "initcall" in word or "debugfs" in word] == [
+        "initcall_blacklist=broken_init",
+        "debugfs=off",
+        "initcall_blacklist=tracer_init_tracefs",
+    ]
+
+
 def test_append_comes_last_and_changes_nothing_else() -> None:
     assert render(RUNNING, kernel(append=("nomodeset", "panic=30")), MACHINE) == f"{X86_64} nomodeset panic=30"
 
@@ -56,7 +65,7 @@ def test_remove_takes_every_word_of_a_name_or_one_word_with_its_value() -> None:
 
 def test_what_the_hints_come_to_stands_before_what_the_policy_appends() -> None:
     line = render("", kernel(append=("last",)), MACHINE, ("memmap=64K$0x18690000",))
-    assert line.endswith("cma=0 memmap=64K$0x18690000 last")
+    assert line.endswith("cma=0 debugfs=off initcall_blacklist=tracer_init_tracefs memmap=64K$0x18690000 last")
 
 
 def test_cpus_changes_the_processors_alone() -> None:
