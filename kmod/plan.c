@@ -13,13 +13,12 @@
 
 #include "mapping.h"
 
-/* The most that is mapped in one call, for the sake of who waits: some ten thousand leaves. */
-#define KS_MOST_MIDDLE	(64ULL * SZ_1G)
 /*
- * And room for the page that ioremap leaves free behind each piece, so that the next one fits right
- * after it.
+ * The most that is mapped in one call, for the sake of who waits: some ten thousand leaves. Of small
+ * ones a table less, so that the page which ioremap leaves free behind each piece costs no more.
  */
-#define KS_MOST_SMALL	(SZ_1G - (1ULL << KS_MIDDLE))
+#define KS_MOST_MIDDLE	(64ULL * SZ_1G)
+#define KS_MOST_SMALL	(((65536ULL >> (PAGE_SHIFT - 3)) - 1) << KS_MIDDLE)
 
 u32 ks_plan_shift(u32 page_shift)
 {

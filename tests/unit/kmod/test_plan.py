@@ -73,7 +73,7 @@ def test_no_piece_of_2_mib_leaves_could_take_one_of_1_gib(plan: Plan) -> None:
 def test_no_piece_of_4_kib_leaves_could_take_one_of_2_mib(plan: Plan) -> None:
     for start, end in plan.pieces(4 * GIB, 70 * GIB, K4):
         assert start % (2 * MIB) or end - start < 2 * MIB
-        assert end - start < GIB  # some ten milliseconds of work
+        assert end - start < 256 * MIB  # some ten milliseconds of work
 
 
 @pytest.mark.parametrize("shift", [K4, M2, G1])
@@ -116,7 +116,7 @@ def test_halving_the_largest_piece_reaches_2_mib_with_few_waiting(plan: Plan) ->
         ([(1 * MIB, 2 * GIB), (4 * GIB, 1024 * GIB)], G1, 8 * KIB, 64 * KIB),
         ([(4 * GIB, 16 * TIB)], G1, 128 * KIB, 160 * KIB),
         ([(4 * GIB, 1028 * GIB)], M2, 4 * MIB, 4200 * KIB),
-        ([(4 * GIB, 1028 * GIB)], K4, 2 * GIB, 2060 * MIB),
+        ([(4 * GIB, 1028 * GIB)], K4, 2 * GIB, 2080 * MIB),
         ([(1 * TIB + 64 * KIB * n, 1 * TIB + 64 * KIB * n + 12 * KIB) for n in range(5000)], G1, 160 * KIB, 180 * KIB),
     ],
 )
