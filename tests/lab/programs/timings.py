@@ -1,7 +1,8 @@
 """Each way of scanning this /proc/vmcore in turn: seconds, counts, what was mapped, and what tells bitmap 2 apart.
 
 `ways` maps a name to {"engine", "strategy", "page_size"}, or to {"makedumpfile": true}; `rounds` of them are made in
-turn, after one of ours that compares the bitmaps. `online` is how many processors scan: the others are taken offline.
+turn (of makedumpfile no more than the "rounds" that its way may have), after one of ours that compares the bitmaps.
+`online` is how many processors scan: the others are taken offline.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def main(arguments: dict[str, Any]) -> dict[str, Any]:
             for name, way in arguments["ways"].items():
                 if not way.get("makedumpfile"):
                     here[name].append(ours(way, level, hashed=not number))
-                elif number:
+                elif 0 < number <= way.get("rounds", number):
                     here[name].append(theirs(level))
                 else:
                     continue
