@@ -188,6 +188,8 @@ static int pause(struct ks_worker *worker)
 static int scan_subwindow(struct ks_worker *worker, struct ks_slot *slot, u64 index)
 {
 	struct ks_job *job = worker->job;
+	/* Shorter where mappings have to be made on the way: a slice takes milliseconds. */
+	u64 slice = job->map->strategy == KDUMPD_PAGE ? KS_SLICE / 16 : KS_SLICE;
 	int more;
 
 	slot->first = job->first_pfn + index * KS_SUBWINDOW;
@@ -198,7 +200,7 @@ static int scan_subwindow(struct ks_worker *worker, struct ks_slot *slot, u64 in
 	do {
 		int error;
 
-		more = ks_walk_on(&worker->walk, KS_SLICE);
+		more = ks_walk_on(&worker->walk, slice);
 		if (more < 0)
 			return worker->cursor.error ?: more;
 		error = pause(worker);
