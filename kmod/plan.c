@@ -14,8 +14,9 @@
 #include "mapping.h"
 
 /*
- * The most that is mapped in one call, for the sake of who waits: some ten thousand leaves. Of small
- * ones a table less, so that the page which ioremap leaves free behind each piece costs no more.
+ * The most that is mapped in one call, for the sake of who waits: some ten thousand leaves. Of
+ * small ones a table less, so that the page which ioremap leaves free behind each piece costs no
+ * more.
  */
 #define KS_MOST_MIDDLE	(64ULL * SZ_1G)
 #define KS_MOST_SMALL	(((65536ULL >> (PAGE_SHIFT - 3)) - 1) << KS_MIDDLE)
