@@ -17,7 +17,7 @@ CACHE ?= $(HOME)/.cache/kdumpd
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR := $(CACHE)/pip
 
-CHECK_PACKAGES := cpio dracut-core e2fsprogs libkdumpfile10 python3-venv shellcheck systemd
+CHECK_PACKAGES := cpio dracut-core e2fsprogs gcc libc6-dev libkdumpfile10 python3-venv shellcheck systemd
 VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
 	qemu-system-x86 zstd
 KMOD_PACKAGES := binutils dpkg gcc kmod make perl
