@@ -46,6 +46,7 @@ def test_the_module_is_one_of_its_kernels_own(reference: str) -> None:
     assert modinfo(installed, "license") == "GPL"
 
 
+@pytest.mark.matrix
 def test_the_source_is_written_as_the_kernels_is() -> None:
     assert checkpatch.complaints(kmod.sources(), IGNORED, print) == ()
 
