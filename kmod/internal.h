@@ -9,7 +9,7 @@
  *	map.c		the mappings of old memory: make.c makes them as plan.c cuts them
  *	leaves.c	reads back what the mappings became, and logs it
  *	cursor.c	from a physical address to the bytes there
- *	scan.c, judge.c	decide what is worth dumping
+ *	scan.c, job.h, walk.h	decide what is worth dumping: who walks, and the walk
  *	gather.c	copies pages
  *
  * Nothing here reads this kernel's struct page.
