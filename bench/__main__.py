@@ -8,7 +8,7 @@ import sys
 
 import bench
 
-NOT_CLAIMS = {"__main__", "captures", "kdump_tools", "rounds"}
+NOT_CLAIMS = {"__main__", "captures", "kdump_tools", "picture", "rounds"}
 
 
 def main(names: list[str]) -> int:
