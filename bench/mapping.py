@@ -23,7 +23,7 @@ WAYS: dict[str, dict[str, object]] = {
     "page": {"engine": "kernel", "strategy": "page"},
     "chunk": {"engine": "kernel", "strategy": "chunk"},
     "linear, 1G": {"engine": "kernel", "strategy": "linear", "page_size": "1G"},
-    "auto": {"engine": "auto"},  # not behind 4K, whose map the kernel takes apart while the next one is timed
+    "auto": {"engine": "auto"},  # not behind 4K, whose map may cost the next one time when it goes
     "linear, 2M": {"engine": "kernel", "strategy": "linear", "page_size": "2M"},
     "linear, 4K": {"engine": "kernel", "strategy": "linear", "page_size": "4K"},
     PEER: {"makedumpfile": True},
