@@ -25,7 +25,7 @@ from kdumpd.vmcore.vmcore import Vmcore
 
 INCOMPLETE = ".incomplete"
 UNFILTERED = "unfiltered"
-_FREE_TOLERANCE = 0.01  # of the kernel's own count: FORMATS.md, rule 11
+_FREE_TOLERANCE = 0.01  # of the kernel's own count, NR_FREE_PAGES
 # Pages that a processor may hold back from the kernel's count: 125 in each of four zones (mm/vmstat.c, stat_threshold).
 _FREE_DELTA = 125 * 4
 _DESCRIPTOR_AND_BITS = 25  # bytes a page that is not its content, rounded up

@@ -1,6 +1,6 @@
 """What a dump tells about itself and the crash, without reading its pages (but those that the log lies in).
 
-Called by `cli.info` and `rehearse`. May import `dumpfile` and `policy.model`.
+Called by `cli.info`. May import `dumpfile` and `policy.model`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """This machine as a frozen value: its kernel, its reservation, what is loaded, and which programs it has.
 
-Called by `plan.gather`. May import `errors` alone; `read` is the only function that touches the machine.
+Called by `plan.gather`. May import the rest of `host`; `read` is the only function that touches the machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reservation for a crash kernel, as /proc/iomem and /sys/kernel tell it. Pure.
+"""The reservation for a crash kernel, as /proc/iomem tells it. Pure.
 
 Called by `host.facts`. May import `errors` alone.
 """

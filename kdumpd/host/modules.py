@@ -1,7 +1,7 @@
 """The kernel modules of one release: which file a name means, what it depends on, and the order to load them in.
 
 Parsers take the text of depmod's files (modules.dep, modules.builtin, modules.softdep, modules.alias; modules.dep(5));
-`ModuleIndex.read` is the only function here that touches the disk. Called by `host.blockdevice` and `image.kernel`.
+`ModuleIndex.read` is the only function here that touches the disk. Called by `image` and `rehearse`.
 May import `errors` alone.
 """
 

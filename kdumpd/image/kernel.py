@@ -16,6 +16,7 @@ from kdumpd.steps.build import CaptureTarget
 
 #: What mounting a file system asks the kernel for by name, which no dependency tells: its module, then checksum and
 #: character set modules (fs/*/super.c: MODULE_SOFTDEP, crypto_alloc_shash; fs/fat: load_nls of the default code page).
+#: The first is needed, the rest are loaded where this kernel has them.
 FILE_SYSTEMS: dict[str, tuple[str, ...]] = {
     "ext2": ("ext4", "crc32c"),
     "ext3": ("ext4", "crc32c"),
@@ -25,7 +26,6 @@ FILE_SYSTEMS: dict[str, tuple[str, ...]] = {
     "vfat": ("vfat", "nls_cp437", "nls_ascii", "nls_utf8", "nls_iso8859_1"),
 }
 
-#: Of those, the first is needed and the rest are loaded where this kernel has them.
 _COMPRESSED = (".xz", ".zst", ".gz")
 
 

@@ -1,7 +1,7 @@
 """The manifest of a capture image: what it was made from and what is in it, so that a stale, cut or swapped one shows.
 
 It lies in the image (/etc/kdumpd/manifest.json; the runner checks it at start) and, with the hash of the packed image,
-beside it on the running system (`plan` compares it). Pure. May import `errors` alone.
+beside it on the running system (`plan` compares it). Pure. May import `errors` and the rest of `image`.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ _APPENDED = {
     "aarch64": ("irqpoll", "cgroup_disable=memory", "udev.children-max=2", "swiotlb=noforce"),
 }
 
-#: Parameters of the running system that a capture kernel must not get, and why they are here together:
+#: Parameters of the running system that a capture kernel must not get.
 _REMOVED = frozenset(
     name.replace("-", "_")
     for group in (

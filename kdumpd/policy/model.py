@@ -45,7 +45,7 @@ class Action(enum.StrEnum):
 
 
 class Boot(enum.StrEnum):
-    """What boots the capture image (DESIGN.md, two ways through the image)."""
+    """What boots the capture image (docs/architecture.md, two ways through the image)."""
 
     AUTO = "auto"
     DIRECT = "direct"

@@ -2,7 +2,7 @@
 
 The first kernel's guest program calls one system call again and again; a breakpoint on the kernel's function stops a
 processor there, its instruction pointer is set to 0, and it goes on: the kernel's own fault handler does the rest. May
-import `errors` alone. Called by `rehearse.session`.
+import `errors` alone. Called by `rehearse.machine`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,6 @@ MEANINGS = {
     errno.EOPNOTSUPP: "memory is encrypted, which the module cannot read",
     errno.ETIME: "its deadline has passed",
     errno.EINTR: "a signal stopped it",
-    errno.ENOTRECOVERABLE: "a processor died in an oops over it; the kernel's log has it",
     errno.ENOTRECOVERABLE: "a processor died in it; the kernel's log has the oops",
 }
 

@@ -3,8 +3,8 @@
 This is the rule book in its plainest form. The engines use it for the heads of blocks, where one decision covers many
 pages, and the tests hold the bulk engine (`scan.windows`) against it page by page.
 
-Source: makedumpfile.c `__exclude_unnecessary_pages` (after 1.7.9), with the departures that FORMATS and
-docs/architecture.md name: slab is told by the page type alone where the kernel has one, a misaligned free block and
+Source: makedumpfile.c `__exclude_unnecessary_pages` (after 1.7.9), with the departures that
+docs/architecture.md names: slab is told by the page type alone where the kernel has one, a misaligned free block and
 a free block of an impossible order are kept, a poisoned tail is left out. May import `vmcore.layout`, `policy.model`.
 """
 
