@@ -162,14 +162,15 @@ def _windows(
     seen = list(islice(runs, mapping.MANY_RUNS + 1))
     here = machine()
     reserved = (Range(start * core.page_size, end * core.page_size) for start, end in task.hands_off)
-    ranges = mapping.linear_ranges(core.memory.stored_ranges, reserved, here.own)
+    ranges = mapping.linear_ranges(core.memory.stored_ranges, reserved, here.own, here.granule)
     choice = mapping.choose(options.strategy, options.page_size, len(seen), ranges, here)
     try:
-        scan.use(choice, ranges)
+        scan.use(choice, ranges, here.granule)
     except ScanError as error:
         if options.strategy is not MappingStrategy.AUTO or choice.strategy is Strategy.CHUNK:
             raise
-        scan.use(choice._replace(strategy=Strategy.CHUNK, why=f"chunk, since linear failed: {error}"), ranges)
+        instead = choice._replace(strategy=Strategy.CHUNK, why=f"chunk, since linear failed: {error}")
+        scan.use(instead, ranges, here.granule)
     yield from scan.windows(chain(seen, runs))
 
 

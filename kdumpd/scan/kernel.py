@@ -67,13 +67,15 @@ class KernelScan:
         self._level = int(level & layout.tellable) & _DECIDED
         self._hands_off = hands_off
         self._device = device
+        self._granule = 4096
         self._counts = PageCounts(0, 0)
         self._bad_orders = 0
         self._bitmap = array("B", b"\0") * (min(WINDOW, core.max_pfn) // 8 + 1)
 
-    def use(self, choice: Choice, ranges: Iterable[Range]) -> None:
-        """Map like this: but for `chunk`, one map of all these ranges, made at once."""
+    def use(self, choice: Choice, ranges: Iterable[Range], granule: int = 4096) -> None:
+        """Map like this, whole pages of `granule` bytes: but for `chunk`, one map of all these ranges, made at once."""
         self.choice = choice
+        self._granule = granule
         if choice.strategy is not Strategy.CHUNK:
             self.linear = self._device.map(ranges, choice.strategy, choice.page_shift)
             self.mapping = self.mapping.plus(self.linear)
@@ -106,7 +108,7 @@ class KernelScan:
     def _by_module(self, window: Window, runs: list[MemMapRun]) -> None:
         mapped = self.linear
         if mapped is None:
-            ranges = structures(runs, window, self._layout.size)
+            ranges = structures(runs, window, self._layout.size, self._granule)
             mapped = self._device.map(ranges, Strategy.CHUNK, self.choice.page_shift)
             self.mapping = self.mapping.plus(mapped)
         answer = self._device.scan(mapped.id, self._packed, self._level, window, self._bitmap, TIMEOUT)

@@ -52,16 +52,18 @@ _AVAILABLE = re.compile(r"^MemAvailable:\s+(\d+) kB", re.MULTILINE)
 class Machine(NamedTuple):
     """What the capture kernel's machine can do. `leaf_shift`: the largest page that it maps with.
 
-    `available`: bytes of memory. `own`: what the capture kernel uses, RAM or not.
+    `available`: bytes of memory. `own`: what the capture kernel uses, RAM or not. `granule`: bytes of its pages; the
+    module maps whole ones.
     """
 
     leaf_shift: int
     available: int
     own: Ranges
+    granule: int = 4096
 
     @classmethod
     def of(cls, cpuinfo: str, meminfo: str, command_line: str, iomem: str, granule: int = 4096) -> Machine:
-        """From the texts of these files in /proc; `granule`: bytes of this kernel's pages."""
+        """From the texts of these files in /proc."""
         # Only x86 lists flags; aarch64 maps 1 GiB at once wherever its pages are 4 KiB.
         able = " pdpe1gb" in cpuinfo if "\nflags" in cpuinfo else granule == 4096
         huge = "nohugeiomap" not in command_line.split()
@@ -71,6 +73,7 @@ class Machine(NamedTuple):
             (30 if able else 21) if huge else 12,
             int(found[1]) * KIB if found else 0,
             Ranges(sorted(extent for extent in resources if extent[1] > 1)),  # without privilege all read as 0-0
+            granule,
         )
 
     @classmethod

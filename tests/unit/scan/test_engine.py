@@ -118,6 +118,15 @@ def test_module_decides_the_same_at_other_levels(level: int, vmcore: str) -> Non
     assert same(result.counts, counts)
 
 
+@pytest.mark.parametrize("strategy", [MappingStrategy.LINEAR, MappingStrategy.CHUNK])
+def test_a_capture_kernel_of_larger_pages_is_asked_for_whole_ones(strategy: MappingStrategy, vmcore: str) -> None:
+    wanted, _ = expected(vmcore, ALL)
+    bits, result, device = selected(vmcore, ScanOptions(strategy=strategy), here=HERE._replace(granule=65536))
+    assert bits.content == wanted.content
+    assert result.report.engine is EngineChoice.KERNEL
+    assert all(not place % 65536 for _, _, ranges in device.mapped for extent in ranges for place in extent)
+
+
 def failing(request: str, number: int) -> Callable[[str, int], None]:
     """The module fails at this request, and at no other."""
 
