@@ -32,6 +32,7 @@ def test_apply_does_what_plan_prints_and_then_there_is_nothing_to_do(root: Path)
     assert (planned.returncode, planned.stderr) == (3, "")
     assert planned.stdout.splitlines() == [
         f"build {image} (direct: every target is a plain local disk)",
+        "    page scan by the user engine: this kernel has no kdumpd_scan module; install kdumpd-dkms",
         f"    because there is no image for kernel {RELEASE}",
     ]
     assert not image.parent.exists()
