@@ -78,6 +78,7 @@ int ks_job_scan(struct ks_worker *worker, struct ks_slot *slot, u64 index);
 u32 ks_workers_start(struct ks_job *job);
 bool ks_workers_ended(struct ks_job *job);	/* all of them have finished, or died */
 bool ks_worker_died(struct ks_worker *worker);
+u32 ks_workers_dead(struct ks_job *job);	/* these keep the job for ever */
 struct ks_slot *ks_slot_take(struct ks_job *job, struct list_head *list);
 void ks_slot_put(struct ks_job *job, struct ks_slot *slot, struct list_head *list);
 

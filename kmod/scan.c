@@ -5,6 +5,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/delay.h>
 #include <linux/errno.h>
 #include <linux/jiffies.h>
 #include <linux/kernel.h>
@@ -92,6 +93,9 @@ static void end_job(struct ks_job *job)
 	wake_up_all(&job->for_workers);
 	while (!ks_workers_ended(job) && time_before(jiffies, give_up))
 		wait_event_timeout(job->for_caller, ks_workers_ended(job), HZ / 50);
+	/* Who has finished may have been preempted before it let go of the job, and of the map. */
+	while (kref_read(&job->users) > 1 + ks_workers_dead(job) && time_before(jiffies, give_up))
+		usleep_range(10, 50);
 	if (!ks_workers_ended(job))
 		pr_err("a worker does not answer: its memory, its map and this module stay\n");
 	ks_job_put(job);

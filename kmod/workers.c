@@ -114,7 +114,17 @@ static bool is_finished(struct ks_worker *worker)
 /* In an oops: it is gone, and did not say so. */
 bool ks_worker_died(struct ks_worker *worker)
 {
-	return worker->task && READ_ONCE(worker->task->exit_state) && !is_finished(worker);
+	/* Acquires: who is seen to be gone is seen to have finished, if it has. */
+	return worker->task && smp_load_acquire(&worker->task->exit_state) && !is_finished(worker);
+}
+
+u32 ks_workers_dead(struct ks_job *job)
+{
+	u32 i, dead = 0;
+
+	for (i = 0; i < job->count; i++)
+		dead += ks_worker_died(job->workers[i]);
+	return dead;
 }
 
 bool ks_workers_ended(struct ks_job *job)
