@@ -8,7 +8,7 @@
  * shorter one of an older user space has zeros in what it lacks. All addresses
  * and arrays of user space are __u64, all unused fields must be zero.
  *
- * kdumpd/scan/device.py declares the same structures; a test compares them.
+ * kdumpd/scan/requests.py declares the same structures; a test compares them.
  *
  * Errors, each with one meaning:
  *   ENOTTY         no such request
