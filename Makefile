@@ -59,7 +59,7 @@ check: venv
 	@$(BIN)/pytest -q tests/unit tests/fuzz
 
 test: check vm-tools
-	@$(BIN)/pytest -v --timeout 900 -m 'not matrix' tests/vm tests/fault
+	@$(BIN)/pytest -v --timeout 900 -n 2 --dist loadfile -m 'not matrix' tests/vm tests/fault
 
 kmod: venv kmod-tools
 	@$(BIN)/python -m tests.lab.kmod $(KERNEL)
