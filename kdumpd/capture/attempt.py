@@ -18,7 +18,6 @@ from kdumpd.capture.dumping import Dumping
 from kdumpd.capture.machine import Machine
 from kdumpd.capture.probe import Probe
 from kdumpd.capture.record import Crash, Kept
-from kdumpd.capture.save import INCOMPLETE
 from kdumpd.capture.settings import Settings
 from kdumpd.capture.step import Steps
 from kdumpd.errors import TargetError
@@ -143,8 +142,8 @@ class Attempt:
     def _telling_what_stays(self, tell: Tell) -> Result:
         """In a child: the file system may be what the dump failed from."""
         with suppress(FileNotFoundError):
-            size = os.stat(f"{self._directory}/vmcore{INCOMPLETE}").st_size
-            tell("dump", f"what was written stays as vmcore{INCOMPLETE}, {size >> 20} MiB")
+            size = os.stat(f"{self._directory}/vmcore{local.INCOMPLETE}").st_size
+            tell("dump", f"what was written stays as vmcore{local.INCOMPLETE}, {size >> 20} MiB")
         return {}
 
     def close(self) -> None:

@@ -12,15 +12,13 @@ from collections import deque
 
 from kdumpd.capture.door import Result
 from kdumpd.errors import VmcoreError
-from kdumpd.target.local import sync_directory
+from kdumpd.target.local import INCOMPLETE, sync_directory
 from kdumpd.vmcore.vmcore import Vmcore
 
 TAIL = 60  # lines of the log that go to the console where no target takes it: a panic with its whole trace
 _LONGEST = 200  # bytes of each
 _BUFFER = 64 << 10  # bytes written at once
 _NO_NAME = b"(none)"  # include/linux/uts.h, UTS_NODENAME: a host that was never given a name
-
-INCOMPLETE = ".incomplete"
 
 
 def identify(path: str) -> Result:

@@ -16,7 +16,6 @@ from kdumpd.capture.door import Outcome, Result
 from kdumpd.capture.mark import Mark
 from kdumpd.capture.rungs import INSTEAD, Phase, Rung, leads_on, rungs, scan_share
 from kdumpd.capture.save import (
-    INCOMPLETE,
     Chosen,
     SaveOptions,
     Watch,
@@ -29,6 +28,7 @@ from kdumpd.capture.step import Steps
 from kdumpd.dumpfile.writer import Progress
 from kdumpd.policy.model import EngineChoice
 from kdumpd.scan.engine import ScanOptions
+from kdumpd.target.local import INCOMPLETE
 from kdumpd.vmcore.vmcore import Vmcore
 
 _PROGRESS = 5.0  # seconds between two lines about a dump that goes on

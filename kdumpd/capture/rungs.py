@@ -2,7 +2,7 @@
 
     auto or kernel ─► user ─► unfiltered, if it fits ─► (no dump here: the log alone, the next target)
 
-Called by `capture.attempt`. May import `policy.model`, `capture.door`.
+Called by `capture.dumping`. May import `policy.model`, `capture.door`.
 """
 
 from __future__ import annotations

@@ -20,10 +20,9 @@ from kdumpd.scan import engine, unfiltered
 from kdumpd.scan.engine import ScanOptions, ScanReport
 from kdumpd.scan.gather import GatheredPages
 from kdumpd.scan.selection import BitmapSink, Interval, PageCounts
-from kdumpd.target.local import free_bytes, sync_directory
+from kdumpd.target.local import INCOMPLETE, free_bytes, sync_directory
 from kdumpd.vmcore.vmcore import Vmcore
 
-INCOMPLETE = ".incomplete"
 UNFILTERED = "unfiltered"
 _FREE_TOLERANCE = 0.01  # of the kernel's own count, NR_FREE_PAGES
 # Pages that a processor may hold back from the kernel's count: 125 in each of four zones (mm/vmstat.c, stat_threshold).

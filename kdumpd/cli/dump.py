@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from kdumpd.capture.save import INCOMPLETE, Saved, SaveOptions, as_json, save_dump
+from kdumpd.capture.save import Saved, SaveOptions, as_json, save_dump
 from kdumpd.errors import UsageError
 from kdumpd.policy.model import Compression, EngineChoice, PageKind
 from kdumpd.policy.units import parse_compression
 from kdumpd.scan.engine import ScanOptions
+from kdumpd.target.local import INCOMPLETE
 from kdumpd.vmcore.vmcore import Vmcore
 
 _MOST_LEVEL = 31

@@ -17,6 +17,8 @@ from kdumpd.target.device import Device
 # (device, directory, file system's kind, its mount options): mounted, or OSError
 Mount = Callable[[str, str, str, str], None]
 
+INCOMPLETE = ".incomplete"  # how a name ends whose file is not complete and synced yet
+
 _DIRECTORY_MODE = 0o700
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")
 _HOST_LENGTH = 64
