@@ -36,7 +36,8 @@ class Recorder:
         if report.when != "call" and report.passed:
             return
         with self.results.open("a") as out:
-            out.write(json.dumps({"id": report.nodeid, "outcome": report.outcome, "seconds": report.duration}) + "\n")
+            name = report.nodeid.partition("@")[0]  # xdist names the group behind it
+            out.write(json.dumps({"id": name, "outcome": report.outcome, "seconds": report.duration}) + "\n")
 
 
 def git(*words: str) -> str:
@@ -94,7 +95,7 @@ def main() -> int:
         return 1
     pending = [name for name in listing.collected if name not in passed(results)]
     print(f"matrix of {commit}: {len(listing.collected)} tests, {len(pending)} to run")
-    wide = ["-n", str(WORKERS), "--dist", "load"]
+    wide = ["-n", str(WORKERS), "--dist", "loadgroup"]
     code = pytest.main(["-v", "--timeout", "1800", *wide, *pending], plugins=[Recorder(results)]) if pending else 0
     done = passed(results)
     if code == 0 and set(listing.collected) <= set(done):
