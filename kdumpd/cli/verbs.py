@@ -63,6 +63,12 @@ VERBS: tuple[Verb, ...] = (
         (POLICY, ROOT),
     ),
     Verb(
+        "status",
+        "tell whether this machine is armed, why not, and what is known of image, targets and crashes",
+        "kdumpd.cli.status:run",
+        (POLICY, JSON),
+    ),
+    Verb(
         "rehearse",
         "crash a throwaway VM with this policy, kernel and image, and verify the dump from outside",
         "kdumpd.cli.rehearse:run",
