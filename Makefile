@@ -7,9 +7,11 @@
 #   make matrix    every kernel, level, fault and reader; resumes; writes docs/matrix.md when whole
 #   make bench     the measurements of docs/performance.md
 #   make docs      what is generated: docs/policy.md
+#   make deb       build/deb: the Debian packages, of what is committed
 #   make picture   docs/rehearsal.svg, from a rehearsal
 .DELETE_ON_ERROR:
-.PHONY: venv check test kmod rehearse matrix bench docs picture tools kmod-tools vm-tools matrix-tools bench-tools clean
+.PHONY: venv check test kmod rehearse matrix bench docs picture deb tools \
+	kmod-tools vm-tools matrix-tools bench-tools deb-tools clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,6 +25,7 @@ VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-too
 KMOD_PACKAGES := binutils dpkg gcc kmod make perl
 MATRIX_PACKAGES := btrfs-progs dkms dosfstools gcc-aarch64-linux-gnu lvm2 mdadm qemu-system-arm xfsprogs
 BENCH_PACKAGES := debootstrap
+DEB_PACKAGES := debhelper dh-dkms dh-python lintian pybuild-plugin-pyproject python3-all python3-setuptools
 
 venv: .venv/installed
 
@@ -50,11 +53,14 @@ matrix-tools:
 bench-tools:
 	@packaging/install-tools $(BENCH_PACKAGES)
 
+deb-tools:
+	@packaging/install-tools $(DEB_PACKAGES)
+
 check: venv
 	@$(BIN)/ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@git ls-files -z -- '*.sh' packaging/install-tools .ci/run | xargs -0 shellcheck
+	@git ls-files -z -- '*.sh' packaging/install-tools 'packaging/build-*' 'packaging/hooks/*' 'packaging/debian/*.p*' .ci/run | xargs -0 shellcheck
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pytest -q tests/unit tests/fuzz
 
@@ -79,6 +85,9 @@ docs: venv
 
 picture: venv vm-tools
 	@$(BIN)/python -m kdumpd.rehearse.picture docs/rehearsal.svg
+
+deb: deb-tools
+	@packaging/build-deb
 
 clean:
 	rm -rf .venv build *.egg-info
