@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from kdumpd import __version__
-from kdumpd.cli.verbs import VERBS, Verb
+from kdumpd.cli.verbs import USAGE, VERBS, Verb
 from kdumpd.errors import KdumpdError, PolicyError
 
 
@@ -25,12 +25,22 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
         sub = verbs.add_parser(
-            verb.name, help=verb.help, description=f"{verb.help[0].upper()}{verb.help[1:]}.", allow_abbrev=False
+            verb.name,
+            help=verb.help,
+            description=f"{verb.help[0].upper()}{verb.help[1:]}.",
+            epilog=_exits(verb),
+            allow_abbrev=False,
         )
         for argument in verb.arguments:
             sub.add_argument(argument.name, **argument.options)
         sub.set_defaults(declaration=verb)
     return top
+
+
+def _exits(verb: Verb) -> str:
+    """What its exit codes mean, in one sentence."""
+    codes = "; ".join(f"{code} {meaning}" for code, meaning in (*verb.exits, USAGE))
+    return f"Exit codes: {codes}." if verb.exits else ""
 
 
 def function_of(verb: Verb) -> Callable[[argparse.Namespace], int]:

@@ -1,7 +1,8 @@
-"""The verbs, declared in one table: name, help, arguments, and the function that does the work.
+"""The verbs, declared in one table: name, help, arguments, exit codes, and the function that does the work.
 
-The parser and its help are made from this table. A verb's function is named as `module:function` and imported when it
-is called, so that one verb never pays for another's imports. May import the standard library alone.
+The parser and its help, the man pages (`cli.manual`) and the completions (`cli.completion`) are made from this table. A
+verb's function is named as `module:function` and imported when it is called, so that one verb never pays for another's
+imports. May import the standard library alone.
 """
 
 from __future__ import annotations
@@ -16,13 +17,25 @@ class Argument(NamedTuple):
     options: dict[str, Any]
 
 
+class Exit(NamedTuple):
+    """What an exit code of a verb means."""
+
+    code: int
+    meaning: str
+
+
 class Verb(NamedTuple):
-    """A verb of the command line; `function` names (`module:name`) what maps the parsed arguments to an exit code."""
+    """A verb of the command line; `function` names (`module:name`) what maps the parsed arguments to an exit code.
+
+    `description` is what its man page says beyond `help`, paragraphs apart by an empty line.
+    """
 
     name: str
     help: str
     function: str
     arguments: tuple[Argument, ...] = ()
+    exits: tuple[Exit, ...] = ()
+    description: str = ""
 
 
 def _argument(name: str, **options: Any) -> Argument:
@@ -39,6 +52,10 @@ ROOT = _argument(
     "(default %(default)s)",
 )
 
+ERROR = Exit(1, "an error, in one line that says what, where and what to do")
+#: Every verb's.
+USAGE = Exit(2, "the command line is wrong")
+
 VERBS: tuple[Verb, ...] = (
     Verb(
         "check",
@@ -49,24 +66,59 @@ VERBS: tuple[Verb, ...] = (
                 "file", nargs="?", metavar="FILE", default="/etc/kdumpd.yaml", help="the policy (default %(default)s)"
             ),
         ),
+        exits=(Exit(0, "the policy is valid"), Exit(1, "it is not, or cannot be read")),
+        description=(
+            "Every error of the file is printed in one run, on standard error, as FILE:LINE:COLUMN: path.to.key: "
+            "what is wrong; what would be right. An unknown key is an error, with the nearest known one. Nothing "
+            "is asked of the machine: a policy can be checked anywhere."
+        ),
     ),
     Verb(
         "plan",
         "show what apply would do, and why, changing nothing",
         "kdumpd.cli.plan:run",
         (POLICY, ROOT, JSON),
+        exits=(
+            Exit(0, "nothing to do"),
+            Exit(3, "there are changes; apply would make them"),
+            Exit(1, "an error, or something stands in the way of any plan"),
+        ),
+        description=(
+            "Each step is printed with every reason for it: the key of the policy that changed, the kernel, a "
+            "driver of a target's disk, a file in the image that is another one, an image that is damaged, a "
+            "crash kernel that something else loaded. After apply there is nothing to do.\n\n"
+            "What stands in the way of any plan (no reservation, no kexec, a target that the image cannot reach) "
+            "is told on standard error, all of it in one run."
+        ),
     ),
     Verb(
         "apply",
         "build what is stale, load it, and prove that it is loaded",
         "kdumpd.cli.apply:run",
         (POLICY, ROOT),
+        exits=(
+            Exit(0, "armed: the image is in place and the kernel says that it is loaded; with --root, built"),
+            ERROR,
+        ),
+        description=(
+            "Prints the plan and carries it out, under one lock: a second apply waits, and says for whom. The "
+            "image is built beside the old one and takes its place in one step, so that a build that fails or is "
+            "cut leaves the old one. The crash kernel is loaded by kexec_file_load, or by kexec_load where the "
+            "kernel refuses that, and the refusal is told; then the kernel is asked whether one is loaded.\n\n"
+            "What was loaded is recorded beside the image as well: kdumpd-early.service loads it at the next boot "
+            "before the file systems are mounted."
+        ),
     ),
     Verb(
         "status",
         "tell whether this machine is armed, why not, and what is known of image, targets and crashes",
         "kdumpd.cli.status:run",
         (POLICY, JSON),
+        exits=(Exit(0, "armed"), Exit(3, "not armed"), ERROR),
+        description=(
+            "The first line says armed, or not armed and why. Armed means that the crash kernel that is loaded is "
+            "the one that this policy, this kernel and this hardware call for: plan has nothing to do."
+        ),
     ),
     Verb(
         "rehearse",
@@ -95,8 +147,28 @@ VERBS: tuple[Verb, ...] = (
             ),
             JSON,
         ),
+        exits=(Exit(0, "the dump was made and everything that was judged is good"), ERROR),
+        description=(
+            "Boots a machine under QEMU, with KVM where that works, fills its memory with known amounts of each "
+            "kind of page, crashes it, lets the real capture run and judges the dump from outside: it verifies, "
+            "it holds what the level keeps and nothing of what it leaves out, the log and the panic message are "
+            "there. Nothing of the host is changed or mounted.\n\n"
+            "The image is the one that this machine is armed with, byte for byte, if it is for this kernel and "
+            "this policy; what a VM needs beside it lies in a second initrd. Else it is built for the occasion. A "
+            "VM cannot prove that the capture kernel drives this host's disks: the verdict says so."
+        ),
     ),
-    Verb("capture", "what the image runs inside the capture kernel", "kdumpd.cli.capture:run"),
+    Verb(
+        "capture",
+        "what the image runs inside the capture kernel",
+        "kdumpd.cli.capture:run",
+        exits=(Exit(1, "this is no capture kernel; in one it does not return"),),
+        description=(
+            "The runner: it saves the crashed kernel's log, then the dump, on the first target that takes it, and "
+            "ends the machine with the action that the policy names. On a machine in use it refuses to start. The "
+            "image starts it as python -m kdumpd.capture."
+        ),
+    ),
     Verb(
         "dump",
         "filter and write a dump from any ELF vmcore",
@@ -123,23 +195,50 @@ VERBS: tuple[Verb, ...] = (
             _argument("--format", choices=("kdump",), default="kdump", help="file format (default %(default)s)"),
             JSON,
         ),
+        exits=(Exit(0, "the dump is complete"), ERROR),
+        description=(
+            "The dump is in the KDUMP format (compressed kdump), which crash, drgn and makedumpfile read. Pages "
+            "that the level leaves out are found as in the capture image. The file gets its name when it is "
+            "complete and synced; while it is written it has the ending .incomplete, and a failure leaves nothing "
+            "of it, unless the vmcore would be gone with a reboot."
+        ),
     ),
     Verb(
         "verify",
         "read a dump whole: header, bitmaps, descriptors, every page",
         "kdumpd.cli.verify:run",
         (_argument("dump", metavar="DUMP", help="a dump in KDUMP format"), JSON),
+        exits=(
+            Exit(0, "complete, and every page can be read"),
+            Exit(1, "incomplete, damaged, or not to be checked; the line says which"),
+        ),
+        description=(
+            "Reads the dump from its first to its last byte: the header, both bitmaps, every "
+            "descriptor; every page is decompressed, and held against its checksum where the dump has one. A dump "
+            "that another program wrote is read as well; pages compressed by LZO or snappy are told as unchecked."
+        ),
     ),
     Verb(
         "info",
         "tell what a dump holds",
         "kdumpd.cli.info:run",
         (_argument("dump", metavar="DUMP", help="a dump in KDUMP format"), JSON),
+        exits=(Exit(0, "it is a dump, complete or not"), ERROR),
+        description=(
+            "The kernel's release, the host, the time of the crash, the panic message, the level and what it left "
+            "out, the compression, the memory and its pages by kind."
+        ),
     ),
     Verb(
         "dmesg",
         "print the crashed kernel's log",
         "kdumpd.cli.dmesg:run",
         (_argument("file", metavar="VMCORE/DUMP", help="an ELF vmcore or a dump in KDUMP format"),),
+        exits=(Exit(0, "the log was printed"), ERROR),
+        description=(
+            "The log is found by the symbols of VMCOREINFO, without debug symbols, in the record format of old "
+            "kernels and in the ring buffer of new ones, and printed byte for byte as ""
+            "makedumpfile --dump-dmesg (1.7.5 and newer) writes it."
+        ),
     ),
 )
