@@ -237,7 +237,7 @@ VERBS: tuple[Verb, ...] = (
         exits=(Exit(0, "the log was printed"), ERROR),
         description=(
             "The log is found by the symbols of VMCOREINFO, without debug symbols, in the record format of old "
-            "kernels and in the ring buffer of new ones, and printed byte for byte as ""
+            "kernels and in the ring buffer of new ones, and printed byte for byte as "
             "makedumpfile --dump-dmesg (1.7.5 and newer) writes it."
         ),
     ),
