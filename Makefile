@@ -8,10 +8,11 @@
 #   make bench     the measurements of docs/performance.md
 #   make docs      what is generated: docs/policy.md
 #   make deb       build/deb: the Debian packages, of what is committed
+#   make rpm       build/rpm: the RPM packages of RPM_TARGETS (distribution=Python), of what is committed
 #   make picture   docs/rehearsal.svg, from a rehearsal
 .DELETE_ON_ERROR:
-.PHONY: venv check test kmod rehearse matrix bench docs picture deb tools \
-	kmod-tools vm-tools matrix-tools bench-tools deb-tools clean
+.PHONY: venv check test kmod rehearse matrix bench docs picture deb rpm tools \
+	kmod-tools vm-tools matrix-tools bench-tools deb-tools rpm-tools clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,6 +27,7 @@ KMOD_PACKAGES := binutils dpkg gcc kmod make perl
 MATRIX_PACKAGES := btrfs-progs dkms dosfstools gcc-aarch64-linux-gnu lvm2 mdadm qemu-system-arm xfsprogs
 BENCH_PACKAGES := debootstrap
 DEB_PACKAGES := debhelper dh-dkms dh-python lintian pybuild-plugin-pyproject python3-all python3-setuptools
+RPM_PACKAGES := rpm rpmlint
 
 venv: .venv/installed
 
@@ -55,6 +57,9 @@ bench-tools:
 
 deb-tools:
 	@packaging/install-tools $(DEB_PACKAGES)
+
+rpm-tools:
+	@packaging/install-tools $(RPM_PACKAGES)
 
 check: venv
 	@$(BIN)/ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
@@ -88,6 +93,9 @@ picture: venv vm-tools
 
 deb: deb-tools
 	@packaging/build-deb
+
+rpm: rpm-tools
+	@packaging/build-rpm
 
 clean:
 	rm -rf .venv build *.egg-info
