@@ -6,7 +6,7 @@
 #   make rehearse  crash a real kernel (KERNEL=...) in a VM, with the page-scan module, and verify its dump
 #   make matrix    every kernel, level, fault and reader; resumes; writes docs/matrix.md when whole
 #   make bench     the measurements of docs/performance.md
-#   make docs      what is generated: docs/policy.md
+#   make docs      what is generated: docs/policy.md, docs/man, packaging/completions
 #   make deb       build/deb: the Debian packages, of what is committed
 #   make rpm       build/rpm: the RPM packages of RPM_TARGETS (distribution=Python), of what is committed
 #   make picture   docs/rehearsal.svg, from a rehearsal
@@ -20,7 +20,8 @@ CACHE ?= $(HOME)/.cache/kdumpd
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR := $(CACHE)/pip
 
-CHECK_PACKAGES := cpio dracut-core e2fsprogs gcc libc6-dev libkdumpfile10 python3-venv shellcheck systemd
+CHECK_PACKAGES := cpio dracut-core e2fsprogs fish gcc groff-base libc6-dev libkdumpfile10 mandoc python3-venv shellcheck \
+	systemd zsh
 VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
 	qemu-system-x86 zstd
 KMOD_PACKAGES := binutils dpkg gcc kmod make perl
@@ -87,6 +88,8 @@ bench: venv vm-tools bench-tools
 
 docs: venv
 	@$(BIN)/python -m kdumpd.policy.reference docs/policy.md
+	@$(BIN)/python -m kdumpd.cli.manual docs/man
+	@$(BIN)/python -m kdumpd.cli.completion packaging/completions
 
 picture: venv vm-tools
 	@$(BIN)/python -m kdumpd.rehearse.picture docs/rehearsal.svg
