@@ -5,24 +5,30 @@
  * anything.
  */
 #include <linux/minmax.h>
+#include <linux/string.h>
 
 #include "walk.h"
 
+static void change_word(u64 *word, u64 mask, bool keep)
+{
+	*word = keep ? *word | mask : *word & ~mask;
+}
+
 static void change_bits(u64 *bitmap, u64 start, u64 end, bool keep)
 {
-	while (start < end) {
-		u64 *word = bitmap + start / 64;
-		u64 next = (start | 63) + 1;
-		u64 mask = ~0ULL << (start % 64);
+	u64 *word = bitmap + start / 64, *last = bitmap + end / 64;
+	u64 first_mask = ~0ULL << start % 64, last_mask = ~(~0ULL << end % 64);
 
-		if (end < next)
-			mask &= ~(~0ULL << (end % 64));
-		if (keep)
-			*word |= mask;
-		else
-			*word &= ~mask;
-		start = next;
+	if (start >= end)
+		return;
+	if (word == last) {
+		change_word(word, first_mask & last_mask, keep);
+		return;
 	}
+	change_word(word++, first_mask, keep);
+	memset64(word, keep ? ~0ULL : 0, last - word);
+	if (last_mask)
+		change_word(last, last_mask, keep);
 }
 
 /* Make @plain the first plain range that ends above @place, an empty one if there is none. */
@@ -63,7 +69,7 @@ void ks_fates_init(struct ks_fates *fates, const struct ks_ground *ground, u64 f
 	u32 present = ks_range_after(ground->present, ground->present_count, first);
 	u32 hands_off = ks_range_after(ground->hands_off, ground->hands_off_count, first);
 	const struct kdumpd_range *range;
-	u64 word;
+	u64 place = first;
 
 	*fates = (struct ks_fates){
 		.first = first,
@@ -75,17 +81,18 @@ void ks_fates_init(struct ks_fates *fates, const struct ks_ground *ground, u64 f
 		.hands_off_end = ground->hands_off + ground->hands_off_count,
 		.pending = { first, first },
 	};
-	for (word = 0; word < (end - first + 63) / 64; word++)
-		bitmap[word] = 0;
 	for (range = fates->present; range < fates->present_end && range->start < end; range++)
 		fates->total += min(range->end, end) - max(range->start, first);
 	fates->hands_off_total = fates->total;
 	find_plain(fates, first);
 	while (fates->plain.start < end) {
-		change_bits(bitmap, fates->plain.start - first, fates->plain.end - first, true);
+		change_bits(bitmap, place - first, fates->plain.start - first, false);
+		place = fates->plain.end;
+		change_bits(bitmap, fates->plain.start - first, place - first, true);
 		fates->hands_off_total -= fates->plain.end - fates->plain.start;
-		find_plain(fates, fates->plain.end);
+		find_plain(fates, place);
 	}
+	change_bits(bitmap, place - first, (end - first + 63) & ~63ULL, false);
 	fates->present = ground->present + present;
 	fates->hands_off = ground->hands_off + hands_off;
 	find_plain(fates, first);

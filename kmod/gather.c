@@ -9,7 +9,6 @@
 #include <linux/errno.h>
 #include <linux/math64.h>
 #include <linux/minmax.h>
-#include <linux/prefetch.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -17,7 +16,6 @@
 
 #define KS_WORDS	64		/* of the bitmap, taken at once */
 #define KS_MOST_AT_ONCE	(64 << 10)	/* bytes of one copy */
-#define KS_AHEAD	64		/* words that are fetched before they are wanted */
 
 /*
  * struct gatherer - a request on its way.
@@ -42,41 +40,13 @@ struct gatherer {
 	u8 octet;
 };
 
-/*
- * Like copy_to_user(), by words: as fast as its string instructions where a processor is good at
- * those, and several times faster where it is not, as an emulated one.
- */
-static int copy_words(u64 __user *into, const u64 *from, size_t size)
-{
-	const u64 *end = from + size / sizeof(*from);
-
-	if (!user_access_begin(into, size))
-		return -EFAULT;
-	for (; from < end; from += 8, into += 8) {
-		prefetch(from + KS_AHEAD);
-		unsafe_put_user(from[0], into, fault);
-		unsafe_put_user(from[1], into + 1, fault);
-		unsafe_put_user(from[2], into + 2, fault);
-		unsafe_put_user(from[3], into + 3, fault);
-		unsafe_put_user(from[4], into + 4, fault);
-		unsafe_put_user(from[5], into + 5, fault);
-		unsafe_put_user(from[6], into + 6, fault);
-		unsafe_put_user(from[7], into + 7, fault);
-	}
-	user_access_end();
-	return 0;
-fault:
-	user_access_end();
-	return -EFAULT;
-}
-
 static int copy_waiting(struct gatherer *gatherer)
 {
 	u8 __user *into = gatherer->request->buffer + gatherer->placed - gatherer->waiting;
 	size_t size = gatherer->waiting;
 
 	gatherer->waiting = 0;
-	return size ? copy_words((u64 __user *)into, gatherer->from, size) : 0;
+	return ks_hand_out(into, gatherer->from, size);
 }
 
 /* Put a page together; -ENXIO and the like if a part of it is not there. */

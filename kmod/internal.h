@@ -11,6 +11,7 @@
  *	cursor.c	from a physical address to the bytes there
  *	scan.c, job.h, walk.h	decide what is worth dumping: who walks, and the walk
  *	gather.c	copies pages
+ *	handout.c	copies to user space: bitmaps, pages
  *
  * Nothing here reads this kernel's struct page.
  */
@@ -251,6 +252,9 @@ int ks_scan_run(struct ks_file *file, struct ks_scan *scan);
  * time: one that does not answer keeps its memory, its map and this module, but not the file.
  */
 void ks_scan_release(struct ks_file *file);
+
+/* handout.c: copy @size bytes from the 8-byte aligned @from to user space; -EFAULT. */
+int ks_hand_out(u8 __user *into, const void *from, size_t size);
 
 /* gather.c: 0, also where it stopped early; -ENXIO if the very first page is not covered. */
 int ks_gather_run(struct ks_file *file, struct ks_gather *gather);

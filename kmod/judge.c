@@ -3,7 +3,11 @@
  * The exclusion rules for one page structure, in makedumpfile's order: the first match wins. The
  * same rules, with their sources, are in kdumpd/scan/rules.py; whoever changes one changes both.
  */
+#include <linux/minmax.h>
+
 #include "walk.h"
+
+#define KS_SINGLE	16	/* structures judged one by one, before it is tried by the row */
 
 /*
  * A block of pages that share their head's fate. It lives in registers: what returns one is
@@ -20,6 +24,8 @@ void ks_rules_init(struct ks_rules *rules, const struct kdumpd_layout *layout, u
 {
 	rules->layout = *layout;
 	rules->level = level;
+	rules->telling = layout->lru | layout->private_flag | layout->swapcache |
+		layout->swapbacked | layout->head | layout->hwpoison | layout->slab_flag;
 	if (!(level & KS_LEVEL_FREE)) {
 		rules->layout.buddy_type = KDUMPD_UNKNOWN;
 		rules->layout.unaccepted_type = KDUMPD_UNKNOWN;
@@ -135,15 +141,32 @@ bool ks_is_head(const struct ks_rules *rules, const void *page)
 }
 
 /*
- * ks_judge - judge the page frames from @pfn up to @end, whose structures lie one behind the other.
- * @page: the first of them
- * @followed: one more structure lies behind them
- * @budget: how many structures may be looked at
- *
- * Return: the first page frame that is not settled; beyond @end where a block reaches over it.
+ * How many structures from @page on, at most @most, are alike in all that judge() looks at in a
+ * page that heads no block: they have one fate. Memory is full of such rows (page cache, the pages
+ * of mem_map itself), and one branch and no store is all that each structure takes here. Whoever
+ * makes judge() look at more has to compare it here.
  */
-u64 ks_judge(const struct ks_rules *rules, struct ks_fates *fates, u64 pfn, u64 end,
-	     const void *page, bool followed, u64 budget)
+static u64 alike(const struct ks_rules *rules, const void *page, u64 most)
+{
+	const struct kdumpd_layout *layout = &rules->layout;
+	u64 size = layout->size, telling = rules->telling, at, count;
+	const void *flags_at = page + layout->flags, *head_at = page + layout->compound_head;
+	const void *mapping_at = page + layout->mapping, *type_at = page + layout->mapcount;
+	u64 flags = word_at(flags_at, 0), type = type_of(type_at, 0);
+	u64 head = word_at(head_at, 0), mapping = word_at(mapping_at, 0);
+
+	if (flags & layout->head || type == layout->buddy_type || type == layout->unaccepted_type)
+		return 1;
+	for (count = 1, at = size; count < most; count++, at += size)
+		if (((word_at(flags_at, at) ^ flags) & telling) | (type_of(type_at, at) ^ type) |
+		    (((word_at(head_at, at) ^ head) | (word_at(mapping_at, at) ^ mapping)) & 1))
+			break;
+	return count;
+}
+
+/* ks_judge() one by one. */
+static u64 judge_singly(const struct ks_rules *rules, struct ks_fates *fates, u64 pfn, u64 end,
+			const void *page, bool followed, u64 budget)
 {
 	u64 size = rules->layout.size, last = end - !followed, looked;
 
@@ -159,5 +182,40 @@ u64 ks_judge(const struct ks_rules *rules, struct ks_fates *fates, u64 pfn, u64 
 		pfn = next;
 	}
 	fates->examined += looked;
+	return pfn;
+}
+
+/*
+ * ks_judge - judge the page frames from @pfn up to @end, whose structures lie one behind the other.
+ * @page: the first of them
+ * @followed: one more structure lies behind them
+ * @budget: how many structures may be looked at
+ *
+ * Return: the first page frame that is not settled; beyond @end where a block reaches over it.
+ */
+u64 ks_judge(const struct ks_rules *rules, struct ks_fates *fates, u64 pfn, u64 end,
+	     const void *page, bool followed, u64 budget)
+{
+	u64 size = rules->layout.size, enough = fates->examined + budget;
+
+	while (pfn < end && fates->examined < enough) {
+		u64 from = pfn, row;
+		enum ks_fate fate;
+
+		pfn = judge_singly(rules, fates, pfn, end, page, followed,
+				   min_t(u64, enough - fates->examined, KS_SINGLE));
+		page += size * (pfn - from);
+		if (pfn >= end || fates->examined == enough)
+			break;
+		row = alike(rules, page, min(end - pfn, enough - fates->examined));
+		if (row == 1)
+			continue;
+		fate = judge(rules, pfn, page, NULL).fate;
+		if (fate)
+			ks_fates_drop(fates, pfn, pfn + row, fate);
+		fates->examined += row;
+		pfn += row;
+		page += size * row;
+	}
 	return pfn;
 }

@@ -10,7 +10,6 @@
 #include <linux/jiffies.h>
 #include <linux/kernel.h>
 #include <linux/sched/signal.h>
-#include <linux/uaccess.h>
 
 #include "job.h"
 
@@ -22,11 +21,13 @@ static int hand_over(struct ks_file *file, struct ks_scan *scan, const struct ks
 	u64 pages = slot->end - slot->first;
 	const u64 *from = (const u64 *)&slot->counts;
 	u64 *into = (u64 *)&scan->counts;
+	int error;
 	u32 i;
 
-	if (copy_to_user(scan->bitmap + (slot->first - scan->first_pfn) / 8, slot->bitmap,
-			 (pages + 7) / 8))
-		return -EFAULT;
+	error = ks_hand_out(scan->bitmap + (slot->first - scan->first_pfn) / 8, slot->bitmap,
+			    (pages + 7) / 8);
+	if (error)
+		return error;
 	for (i = 0; i < sizeof(slot->counts) / sizeof(*from); i++)
 		into[i] += from[i];
 	ks_progress_more(file, pages);

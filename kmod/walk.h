@@ -42,10 +42,12 @@ enum ks_fate {
 /**
  * struct ks_rules - a layout and a level, as check.c leaves them.
  * @layout: page types that must not match are KDUMPD_UNKNOWN, which no 32-bit value is
+ * @telling: the bits of page.flags that a rule asks for
  * @level: bits of KS_LEVEL_*, none of them for a class that the layout does not tell
  */
 struct ks_rules {
 	struct kdumpd_layout layout;
+	u64 telling;
 	u32 level;
 };
 

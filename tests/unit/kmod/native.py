@@ -41,6 +41,16 @@ typedef __u64 u64;
     "minmax.h": """
 #define min(a, b) ((a) < (b) ? (a) : (b))
 #define max(a, b) ((a) > (b) ? (a) : (b))
+#define min_t(type, a, b) min((type)(a), (type)(b))
+""",
+    "string.h": """
+#include <linux/types.h>
+static inline void *memset64(u64 *words, u64 value, size_t count)
+{
+	while (count--)
+		words[count] = value;
+	return words;
+}
 """,
 }
 

@@ -230,6 +230,37 @@ def test_every_level_agrees_on_a_vmcore(library: ctypes.CDLL, kernel: dict[str, 
             assert got.bits == bits
 
 
+def odd_ones(known: PageLayout) -> list[tuple[str, bytes]]:
+    """A structure of page cache, and others that differ from it in one thing that a rule asks for."""
+
+    def made(flags: int = known.lru, **fields: int) -> bytes:
+        page = bytearray(known.size)
+        struct.pack_into("<Q", page, known.flags, flags)
+        struct.pack_into("<I", page, known.mapcount, fields.pop("mapcount", 0xFFFFFFFF))
+        for name, value in fields.items():
+            struct.pack_into("<Q", page, getattr(known, name), value)
+        return bytes(page)
+
+    odd = [("cache", made()), ("tail", made(compound_head=0xFFFFEA0000000001)), ("anonymous", made(mapping=1))]
+    odd += [(f"flag {bit}", made(known.lru ^ 1 << bit)) for bit in range(64)]
+    for name in ("buddy_type", "slab_type", "offline_type", "unaccepted_type"):
+        if getattr(known, name) is not None:
+            odd += [(f"{name} {order}", made(mapcount=getattr(known, name), private=order)) for order in (0, 2, 60)]
+    return odd
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("level", [31, 17, 8, 4])
+def test_a_row_of_alike_structures_ends_before_one_that_differs(library: ctypes.CDLL, kind: str, level: int) -> None:
+    known = layout(kind)
+    kinds = odd_ones(known)
+    for of_row in [*kinds[:3], ("poisoned", kinds[3 + (known.hwpoison or 1).bit_length() - 1][1]), *kinds[-3:]]:
+        content = b"".join(of_row[1] * (40 + at) + odd[1] + of_row[1] * 3 + odd[1] * 2 for at, odd in enumerate(kinds))
+        count = len(content) // known.size
+        for budget in (7, 1 << 15):
+            agree(library, kind, level, [(0, count, BASE)], [(0, count)], [], content, budget=budget)
+
+
 def test_structures_that_no_map_covers_end_the_walk(library: ctypes.CDLL) -> None:
     known = layout("6.12")
     content = bytes(known.size * 64)
