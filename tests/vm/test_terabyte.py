@@ -38,7 +38,6 @@ class Machine(NamedTuple):
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.xdist_group("terabyte")  # one at a time: they take up to 17 GiB of memory
 @pytest.mark.parametrize(
     "machine",
     [
