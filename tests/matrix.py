@@ -100,8 +100,9 @@ def main() -> int:
         return 1
     pending = [name for name in listing.collected if name not in passed(results)]
     print(f"matrix of {commit}: {len(listing.collected)} tests, {len(pending)} to run")
-    # Each worker has a row of its own, and takes from the end of the other's when it is done: the longest tests, first
-    # in one row, never run at the same time (a machine of a terabyte takes 17 GiB), and a file's tests share what they made.
+    # Each worker has a row of its own, and takes from the end of the other's when it is done: the longest tests are
+    # first in one row and never run at the same time (a machine of a terabyte takes 17 GiB); a file's tests share
+    # what they made.
     wide = ["-n", str(WORKERS), "--dist", "worksteal"]
     code = pytest.main(["-v", "--timeout", "1800", *wide, *pending], plugins=[Recorder(results)]) if pending else 0
     done = passed(results)
