@@ -159,6 +159,19 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "service",
+        "what kdumpd.service runs: keep this machine armed, and say at any time whether it is",
+        "kdumpd.cli.service:run",
+        exits=(Exit(0, "it was asked to end"), ERROR),
+        description=(
+            "Stays resident and sees what changes: the policy, the image, the kernel's files, disks, processors, "
+            "memory, the loaded crash kernel. It has apply put right what is stale, and says what it knows in "
+            "systemctl status kdumpd, in the journal (KDUMPD_EVENT, KDUMPD_REASON), and by kdumpd-armed.service, which "
+            "is active while the machine is armed and failed while it is not. A policy that is not valid leaves the "
+            "last good one in force. When it ends, what is loaded stays loaded."
+        ),
+    ),
+    Verb(
         "capture",
         "what the image runs inside the capture kernel",
         "kdumpd.cli.capture:run",

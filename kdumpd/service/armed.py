@@ -1,0 +1,24 @@
+"""What kdumpd-armed.service runs: the unit is active while the machine is armed, and has failed while it is not.
+
+Reads what kdumpd.service says, for that one has proved it. Exit codes: 0 armed, 3 not armed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from kdumpd.service import record
+from kdumpd.service.paths import Paths
+
+ARMED, NOT_ARMED = 0, 3
+
+
+def main(paths: Paths | None = None) -> int:
+    """Prints the one line that `systemctl status kdumpd-armed` shows."""
+    armed, reason = record.read(paths or Paths())
+    print(f"armed: {reason}" if armed else f"not armed: {reason}", file=sys.stdout if armed else sys.stderr)
+    return ARMED if armed else NOT_ARMED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The loop joined to the machine: one poll, every event handed to `loop`, every action of it carried out.
+
+Called by the verb `service`. May import the rest of `service`, `errors` and systemd-python.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from systemd.daemon import notify
+from systemd.journal import send
+
+from kdumpd.service import events, record
+from kdumpd.service.actions import (
+    Action,
+    Asked,
+    Ended,
+    Event,
+    Forget,
+    Keep,
+    Kill,
+    Noticed,
+    Notify,
+    Publish,
+    Reload,
+    Said,
+    Start,
+    Started,
+    Stopped,
+    Tell,
+    Unit,
+    Woken,
+    Work,
+)
+from kdumpd.service.children import COMMANDS, Child, environment
+from kdumpd.service.look import take
+from kdumpd.service.loop import KILLED, Loop
+from kdumpd.service.paths import Paths
+from kdumpd.service.watch import Devices, Files, Mounts
+
+_ARMED_UNIT = "kdumpd-armed.service"
+_SYSTEMCTL = "/usr/bin/systemctl"
+_SIGNALS: dict[signal.Signals, Asked | Stopped] = {
+    signal.SIGTERM: Stopped(),
+    signal.SIGINT: Stopped(),
+    signal.SIGHUP: Asked(),
+}
+
+
+class Daemon:
+    """The service at work; `run` returns when somebody asked for the end."""
+
+    def __init__(self, paths: Paths, commands: Mapping[Work, tuple[str, ...]] = COMMANDS) -> None:
+        self._paths, self._commands = paths, commands
+        self._since = time.time()
+        self._loop = Loop(clock=time.time() - time.monotonic())
+        self._children: dict[Work, Child] = {}
+        self._units: list[int] = []
+        self._files = Files(paths)
+        self._watches: dict[int, Files | Devices | Mounts] = {}
+        self._poll = select.poll()
+        for watch in (self._files, Devices(), Mounts(paths)):
+            self._watches[watch.fileno()] = watch
+            self._poll.register(watch, select.POLLPRI if isinstance(watch, Mounts) else select.POLLIN)
+        self._signals, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._poll.register(self._signals, select.POLLIN)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (*_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+
+    def run(self) -> int:
+        """The exit code of the service."""
+        self._step(Started(take(self._paths)))
+        while True:
+            ready = {descriptor for descriptor, _ in self._poll.poll(self._timeout())}
+            words = {word for number in ready & self._watches.keys() for word in self._watches[number].read()}
+            if words:
+                self._step(Noticed(frozenset(words)))
+            for event in self._asked() if self._signals in ready else []:
+                self._step(event)
+                if isinstance(event, Stopped):
+                    return self._end()
+            for child in [*self._children.values()]:
+                if ready & {child.fileno(), child.output.descriptor, child.errors.descriptor}:
+                    self._hear(child, ended=child.fileno() in ready)
+            if time.monotonic() >= self._loop.wake:
+                self._step(Woken(take(self._paths)))
+
+    def _timeout(self) -> int:
+        """Milliseconds to sleep, rounded up: to wake too early would be to wake twice."""
+        return max(0, math.ceil((self._loop.wake - time.monotonic()) * 1000))
+
+    def _asked(self) -> list[Asked | Stopped]:
+        """What signals ask for; SIGCHLD is about systemctl, whose end nobody waits for."""
+        numbers = set(os.read(self._signals, 4096))
+        for pid in [*self._units]:
+            with suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            self._units.remove(pid)
+        return [event for number, event in _SIGNALS.items() if number in numbers]
+
+    def _step(self, event: Event) -> None:
+        for action in self._loop.step(event, time.monotonic()):
+            self._do(action)
+
+    def _do(self, action: Action) -> None:
+        """One action is carried out; what it cannot write is said in the journal, and the service goes on."""
+        try:
+            match action:
+                case Start(work):
+                    self._start(work)
+                case Kill(work, hard):
+                    if work in self._children:
+                        self._children[work].kill(hard)
+                case Notify(text):
+                    notify(text)
+                case Reload():
+                    self._reload()
+                case Tell():
+                    send(**events.fields(action))
+                case Publish(state):
+                    record.publish(self._paths, state)
+                case Unit(verb):
+                    self._unit(verb)
+                case Keep(armed):
+                    record.keep(self._paths, armed, self._since)
+                case Forget(kept):
+                    record.forget(self._paths, kept)
+        except OSError as error:
+            reason = f"{error.filename or type(action).__name__}: {error.strerror or error}"
+            send(**events.fields(Tell("service-failed", reason)))
+
+    def _start(self, work: Work) -> None:
+        try:
+            child = Child(work, self._commands[work], environment())
+        except OSError as error:
+            failed = f"{self._commands[work][0]}: {error.strerror}"
+            self._step(Ended(work, 127, "", failed, take(self._paths)))
+            return
+        self._children[work] = child
+        for descriptor in (child.fileno(), child.output.descriptor, child.errors.descriptor):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def _hear(self, child: Child, ended: bool) -> None:
+        """What a child has written is told line by line, and in whole at its end."""
+        code = 0
+        if ended:
+            for descriptor in (child.fileno(), child.output.descriptor, child.errors.descriptor):
+                with suppress(KeyError):
+                    self._poll.unregister(descriptor)
+            code = child.reap()
+            del self._children[child.work]
+        else:
+            for text in (child.output, child.errors):
+                if text.drain():
+                    self._poll.unregister(text.descriptor)
+        for line in child.output.lines():
+            self._step(Said(child.work, line))
+        if ended:
+            self._step(Ended(child.work, code, child.output.all(), child.errors.all(), take(self._paths)))
+
+    def _reload(self) -> None:
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._files.renew()
+        notify("READY=1")
+
+    def _unit(self, verb: str) -> None:
+        """systemd is told and not waited for: it may be waiting for us."""
+        verbs = [verb] if verb == "restart" else [verb, "reset-failed"]
+        for word in verbs:
+            command = (_SYSTEMCTL, "--no-block", word, _ARMED_UNIT)
+            quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+            self._units.append(os.posix_spawn(command[0], command, environment(), file_actions=quiet, setsigmask=()))
+
+    def _end(self) -> int:
+        """Children end, those that do not want to as well."""
+        until = time.monotonic() + KILLED
+        left = list(self._children.values())
+        while left and time.monotonic() < until:
+            gone, _, _ = select.select(left, [], [], max(0.0, until - time.monotonic()))
+            left = [child for child in left if child not in gone]
+            for child in gone:
+                child.reap()
+        for child in left:
+            child.kill(hard=True)
+            child.reap()
+        return 0

@@ -1,0 +1,275 @@
+"""The service's mind: what happened, and when, to what is to be done. Pure; no clock, no file, no process.
+
+`daemon` calls `step` with every event and carries out the actions in order; it sleeps until `wake`. Times are seconds
+of one clock that never goes back, but for `State.since`, which counts from 1970 (`Loop.clock` is the difference).
+
+    a look that differs ─► apply (the policy, or nothing is loaded) or status ─► not armed ─► apply ─► status ─► …
+
+May import `service.actions`, `service.look` and `service.verdict`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from kdumpd.service.actions import (
+    Action,
+    Asked,
+    Ended,
+    Event,
+    Forget,
+    Keep,
+    Kill,
+    Noticed,
+    Notify,
+    Publish,
+    Reload,
+    Said,
+    Start,
+    Started,
+    State,
+    Stopped,
+    Tell,
+    Unit,
+    Woken,
+    Work,
+)
+from kdumpd.service.look import Look, changed
+from kdumpd.service.verdict import Verdict, complaint, found, read, said
+
+POLL = 60.0  # seconds from one wake-up without an event to the next
+QUIET, PATIENCE = 1.0, 5.0  # a look is taken so long after the last event, and after the first at the latest
+FULL = 3600.0  # a whole status at least so often: it reads the image, which a look does not
+APART = 10.0  # between two that only an event of a device called for
+GRACE = 30.0  # how long what was armed is called armed while what is stale is made anew
+KILLED = 10.0  # from asking a child to end to killing it
+LONGEST_BACK_OFF = 600.0
+DEADLINES = {Work.STATUS: 300.0, Work.APPLY: 1800.0, Work.LOAD: 120.0, Work.AFTERMATH: 3600.0}
+
+#: Words of `service.watch` about what no look shows.
+_UNSEEN = frozenset({"device", "loader", "everything"})
+_ARMING = (Work.APPLY, Work.LOAD)
+BECAUSE = "    because "  # how plan/render.py begins the line of a reason
+
+
+def back_off(failures: int) -> float:
+    """Seconds until the next try: 1, 2, 4, 8 and then 10 minutes."""
+    return min(60.0 * float(1 << min(failures - 1, 8)), LONGEST_BACK_OFF)
+
+
+class Loop:
+    """What the service knows between two events."""
+
+    def __init__(self, clock: float = 0.0) -> None:
+        self.clock = clock
+        self._now = -math.inf
+        # When a look is due: by the poll, by events; and what the events were.
+        self._minute = -math.inf
+        self._due = math.inf
+        self._first_event = math.inf
+        self._noticed: frozenset[str] = frozenset()
+        self._asked = False
+        # What the verdict rests on, when it was given, and when to try again to be armed.
+        self._seen: Look | None = None
+        self._verdict = Verdict(False, "", "")
+        self._checked = -math.inf
+        self._failures = 0
+        self._retry = math.inf
+        # The one child that works on being armed, what was seen before it, and what it said.
+        self._work: Work | None = None
+        self._before: Look | None = None
+        self._step = ""
+        self._complaint = ""
+        self._told = ""
+        # When the attempt began whose outcome is not known yet.
+        self._attempt: float | None = None
+        self._deadlines: dict[Work, float] = {}
+        self._killed: set[Work] = set()
+        self._published: State | None = None
+        self._unit = ""
+        self._aftermath: bool | None = None  # not begun, at work (False), done (True)
+
+    @property
+    def wake(self) -> float:
+        """When the next look is due, whatever happens."""
+        times = [self._minute, self._due, *self._deadlines.values()]
+        if self._held():
+            times.append((self._attempt or 0.0) + GRACE)
+        return min(times)
+
+    def step(self, event: Event, now: float) -> list[Action]:
+        """What this event calls for, in order."""
+        self._now = now
+        out: list[Action] = []
+        match event:
+            case Started(look):
+                out.append(Notify("READY=1"))
+                self._look(look, out)
+            case Woken(look):
+                out.append(Notify("WATCHDOG=1"))
+                self._overdue(out)
+                self._look(look, out)
+            case Noticed(words):
+                self._noticed |= words
+                self._first_event = min(self._first_event, now)
+                self._due = min(now + QUIET, self._first_event + PATIENCE)
+            case Asked():
+                self._asked, self._due = True, now
+                out.append(Reload())
+            case Said(work, line):
+                self._said(work, line, out)
+            case Ended():
+                self._ended(event, out)
+            case Stopped():
+                out += [Notify("STOPPING=1"), *(Kill(work, hard=False) for work in self._deadlines)]
+                out.append(Forget(kept=self._aftermath is True))
+        return out
+
+    def _overdue(self, out: list[Action]) -> None:
+        for work, deadline in [*self._deadlines.items()]:
+            if self._now >= deadline:
+                out.append(Kill(work, hard=work in self._killed))
+                self._killed.add(work)
+                self._deadlines[work] = self._now + KILLED
+
+    def _look(self, look: Look, out: list[Action]) -> None:
+        """A look was taken: what it calls for is started, and what it shows is published."""
+        self._minute, self._due, self._first_event = self._now + POLL, math.inf, math.inf
+        if self._verdict.armed and not look.loaded and self._work not in _ARMING:
+            self._verdict = Verdict(False, "the crash kernel was unloaded", self._verdict.policy_problem)
+        work = self._next(look) if self._work is None else None
+        if work:
+            self._start(work, look, out)
+        self._publish(look, out)
+
+    def _next(self, look: Look) -> Work | None:
+        """What is to be done about this look, when nothing is at work."""
+        if self._seen is None:
+            return Work.STATUS
+        # Who disarmed by hand wants it so; without a reservation there is nothing to load into.
+        arming = self._arming(look) if look.reservation and not look.disarmed else None
+        changes, asked = changed(self._seen, look), self._asked
+        self._asked = False
+        if changes or asked:
+            self._failures, self._retry = 0, math.inf
+            if arming and (asked or "policy" in changes):
+                return Work.APPLY
+            return arming if arming and not look.loaded else Work.STATUS
+        if self._noticed & _UNSEEN:
+            if self._now >= self._checked + APART:
+                return Work.STATUS
+            self._due = self._checked + APART
+        if arming and self._now >= self._retry:
+            return arming
+        return Work.STATUS if self._now >= self._checked + FULL else None
+
+    def _arming(self, look: Look) -> Work | None:
+        """A policy that is not valid cannot be applied: the last good image is loaded as it is."""
+        if self._verdict.policy_problem:
+            return None if look.loaded else Work.LOAD
+        return Work.APPLY
+
+    def _start(self, work: Work, look: Look, out: list[Action]) -> None:
+        self._work, self._before = work, look
+        self._deadlines[work] = self._now + DEADLINES[work]
+        self._noticed = frozenset()
+        if work in _ARMING:
+            self._attempt, self._retry = self._now, math.inf
+            self._step = "applying the policy" if work is Work.APPLY else "loading the last good image"
+            self._complaint = ""
+        out.append(Start(work))
+
+    def _said(self, work: Work, line: str, out: list[Action]) -> None:
+        """A child's line is told; those of apply (plan/render.py, plan/carry.py) also say how far it is."""
+        if work is Work.AFTERMATH:
+            told = found(line)
+            out += [told] if told else []
+        elif work in _ARMING:
+            kind, _, rest = line.partition(" ")
+            if kind in ("build", "load"):
+                self._step = kind
+            elif self._step == "build" and line.startswith(BECAUSE):
+                reason = line.removeprefix(BECAUSE)
+                self._step = "building the image"
+                self._verdict = Verdict(False, f"the image is being built: {reason}", self._verdict.policy_problem)
+                out.append(Tell("building", reason))
+                if self._before:
+                    self._publish(self._before, out)
+            elif kind in ("built", "loaded"):
+                out.append(Tell(kind, rest))
+
+    def _ended(self, event: Ended, out: list[Action]) -> None:
+        work, late = event.work, event.work in self._killed
+        self._deadlines.pop(work, None)
+        self._killed.discard(work)
+        if work is Work.AFTERMATH:
+            self._aftermath = True
+            out += [Tell("aftermath-failed", complaint(event, late))] if event.code else []
+            out += [Keep(self._published.armed)] if self._published else []
+            return
+        self._work = None
+        if work is Work.STATUS:
+            self._judge(event, late, out)
+            self._look(event.look, out)
+            return
+        if event.code:
+            self._complaint = complaint(event, late)
+        # What an attempt came to, status alone tells.
+        self._start(Work.STATUS, event.look, out)
+        self._publish(event.look, out)
+
+    def _judge(self, event: Ended, late: bool, out: list[Action]) -> None:
+        """The verdict of a status stands, and the next attempt is set where there has to be one."""
+        before, self._verdict = self._verdict, read(event, late)
+        self._seen, self._checked = self._before, self._now
+        attempted, self._attempt = self._attempt is not None, None
+        problem = self._verdict.policy_problem
+        if problem != before.policy_problem:
+            out.append(
+                Tell("policy-invalid", problem) if problem else Tell("policy-valid", "the policy is valid again")
+            )
+        self._retry = math.inf
+        if self._verdict.armed:
+            self._failures, self._told = 0, ""
+        elif not attempted:
+            self._retry = self._now
+        else:
+            self._failures += 1
+            self._retry = self._now + back_off(self._failures)
+            if self._complaint:
+                self._verdict = self._verdict._replace(reason=self._complaint)
+            if self._complaint != self._told:
+                self._told = self._complaint
+                out.append(Tell("apply-failed", self._complaint))
+
+    def _held(self) -> bool:
+        """Whether what is said waits for the outcome of an attempt: a moment's staleness alarms nobody."""
+        return self._attempt is not None and self._now < self._attempt + GRACE
+
+    def _publish(self, look: Look, out: list[Action]) -> None:
+        """What has changed is told: to systemd, in the record, in the journal, by the unit."""
+        old, (armed, reason, problem) = self._published, self._verdict
+        busy = self._step if self._work in _ARMING else ""
+        if old is None and (not reason or (not armed and self._held())):
+            out.append(Notify(f"STATUS=not known yet: {busy or 'looking'}"))
+            return
+        if old and old.armed and not armed and look.loaded and self._held():
+            armed, reason = old.armed, old.reason
+        since = old.since if old and old.armed == armed else self._now + self.clock
+        state = State(armed, reason, since, busy, problem)
+        if state == old:
+            return
+        self._published = state
+        out += [Publish(state), Notify(f"STATUS={said(state)}")]
+        if old is None or (armed, reason) != (old.armed, old.reason):
+            out.append(Tell("armed" if armed else "not-armed", reason))
+        unit = "armed" if armed else "failed" if look.reservation else "inactive"
+        if unit != self._unit:
+            self._unit = unit
+            out.append(Unit("stop" if unit == "inactive" else "restart"))
+        if self._aftermath is None:
+            self._aftermath = False
+            self._deadlines[Work.AFTERMATH] = self._now + DEADLINES[Work.AFTERMATH]
+            out.append(Start(Work.AFTERMATH))
+        elif self._aftermath and (old is None or old.armed != armed):
+            out.append(Keep(armed))

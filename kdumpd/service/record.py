@@ -1,0 +1,64 @@
+"""The two documents that the service writes, each replaced in one step.
+
+Called by `service.daemon`; `service.armed` reads the first, `status` and the search after a crash read both. May import
+`service.actions`, `service.paths` and the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+
+from kdumpd.service.actions import State
+from kdumpd.service.paths import Paths
+
+
+def _replace(path: str, document: Mapping[str, object]) -> None:
+    """The document is at `path`, for its owner alone, and on the disk."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    new = f"{path}.new"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(json.dumps({"version": 1, **document}, sort_keys=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(new, path)
+
+
+def publish(paths: Paths, state: State) -> None:
+    """What the service says of this machine, and which process says it."""
+    _replace(
+        paths.service,
+        {**state._asdict(), "policy_problem": state.policy_problem or None, "pid": os.getpid()},
+    )
+
+
+def keep(paths: Paths, armed: bool, since: float) -> None:
+    """A boot that ended without removing this ended without a shutdown."""
+    with open(os.path.join(paths.proc, "sys/kernel/random/boot_id")) as stream:
+        boot = stream.read().strip()
+    _replace(paths.running, {"boot_id": boot, "since": since, "armed": armed})
+
+
+def forget(paths: Paths, kept: bool) -> None:
+    """A clean stop: nobody speaks for this machine; that of an earlier boot stays for the next start to look at."""
+    for path in (paths.service, paths.running)[: 2 if kept else 1]:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def read(paths: Paths) -> tuple[bool, str]:
+    """(armed, the reason) as the service that runs now says; not armed when none does, or it makes no sense."""
+    try:
+        with open(paths.service) as stream:
+            document = json.load(stream)
+        armed, reason, pid = document["armed"] is True, str(document["reason"]), int(document["pid"])
+    except FileNotFoundError:
+        return False, "kdumpd.service does not run, or knows nothing yet"
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return False, f"{paths.service}: cannot be read: {error}; restart kdumpd.service"
+    if not os.path.exists(os.path.join(paths.proc, str(pid))):
+        return False, "kdumpd.service does not run; start it"
+    return armed, reason

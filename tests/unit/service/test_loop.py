@@ -1,0 +1,386 @@
+"""The loop: what is noticed leads to work, what work says is published, and an idle minute costs nothing."""
+
+from __future__ import annotations
+
+from kdumpd.service.actions import (
+    Asked,
+    Ended,
+    Forget,
+    Keep,
+    Kill,
+    Noticed,
+    Notify,
+    Publish,
+    Reload,
+    Said,
+    Start,
+    Stopped,
+    Tell,
+    Unit,
+    Work,
+)
+from kdumpd.service.loop import APART, DEADLINES, FULL, GRACE, PATIENCE, POLL, back_off
+from tests.unit.service.machine import QUIET_MACHINE, Machine, of, started, status
+
+
+def test_it_is_ready_at_once_and_asks_status_first() -> None:
+    machine = Machine()
+    actions = machine.start()
+    assert actions[0] == Notify("READY=1")
+    assert started(actions) == [Work.STATUS]
+
+
+def test_an_armed_machine_is_published_told_and_its_unit_started() -> None:
+    machine = Machine()
+    machine.start()
+    actions = machine.armed()
+    state = of(Publish, actions)[0].state
+    assert (state.armed, state.reason, state.busy, state.policy_problem) == (True, "all is well", "", "")
+    assert state.since == machine.now + 1000.0
+    assert Notify("STATUS=armed: all is well") in actions
+    assert Tell("armed", "all is well") in actions
+    assert Unit("restart") in actions
+
+
+def test_an_idle_minute_is_one_wake_up_one_ping_and_no_child() -> None:
+    machine = Machine()
+    machine.settle()
+    before = machine.now
+    for _ in range(30):
+        assert machine.wake() == [Notify("WATCHDOG=1")]
+    assert before <= machine.now <= before + 30 * POLL
+
+
+def test_a_whole_status_runs_once_an_hour() -> None:
+    machine = Machine()
+    machine.settle()
+    begun = machine.now
+    while not started(machine.wake()):
+        pass
+    assert FULL <= machine.now - begun + 2.0 <= FULL + POLL
+    assert started(machine.actions) == [Work.STATUS]
+    assert machine.armed() == []
+
+
+def test_a_saved_policy_is_applied_within_a_second_and_then_judged() -> None:
+    machine = Machine()
+    machine.settle()
+    saved = machine.now
+    machine.change(policy=(9, 120, 2, 2))
+    assert started(machine.notice("policy")) == [Work.APPLY]
+    assert machine.now - saved <= 1.0
+    assert started(machine.end(Work.APPLY)) == [Work.STATUS]
+    machine.armed()
+    assert of(Tell, machine.actions) == []
+    assert of(Unit, machine.actions) == []
+
+
+def test_events_that_do_not_end_put_the_look_off_for_five_seconds_at_most() -> None:
+    machine = Machine()
+    machine.settle()
+    begun = machine.now
+    for _ in range(50):
+        machine.step(Noticed(frozenset({"mounts"})))
+        if machine.loop.wake <= machine.now:
+            break
+        machine.now = min(machine.now + 0.5, machine.loop.wake)
+    assert machine.now - begun <= PATIENCE
+
+
+def test_an_event_that_changes_nothing_starts_nothing() -> None:
+    machine = Machine()
+    machine.settle()
+    assert machine.notice("state", "boot", "modules", "mounts") == [Notify("WATCHDOG=1")]
+
+
+def test_what_no_look_shows_is_asked_of_status_but_not_again_and_again() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.now += APART
+    assert started(machine.notice("device")) == [Work.STATUS]
+    machine.armed()
+    assert started(machine.notice("device")) == []
+    assert started(machine.wake()) == [Work.STATUS]
+    machine.armed()
+    assert started(machine.wake()) == []
+
+
+def test_our_own_load_is_no_reason_to_look_again() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    machine.step(Noticed(frozenset({"loader", "state"})))
+    machine.change(record=(10, 10, 3, 3), image=((11, 1001, 3, 3), None, None))
+    machine.end(Work.APPLY)
+    machine.armed()
+    machine.now += APART
+    assert started(machine.wake()) == []
+
+
+def test_an_unloaded_crash_kernel_is_told_at_once_and_loaded_again() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(loaded=False)
+    actions = machine.wake()
+    assert started(actions) == [Work.APPLY]
+    assert of(Publish, actions)[0].state.armed is False
+    assert of(Tell, actions) == [Tell("not-armed", "the crash kernel was unloaded")]
+    assert of(Unit, actions) == [Unit("restart")]
+    machine.change(loaded=True)
+    machine.end(Work.APPLY)
+    actions = machine.armed()
+    assert of(Tell, actions) == [Tell("armed", "all is well")]
+    assert of(Unit, actions) == [Unit("restart")]
+    assert of(Keep, actions) == [Keep(True)]
+
+
+def test_other_changes_are_judged_first_and_put_right_then() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(memory=(*machine.look.memory, "100000000-13fffffff : System RAM"))
+    assert started(machine.notice("device")) == [Work.STATUS]
+    assert started(machine.not_armed("memory was added since it was loaded")) == [Work.APPLY]
+    machine.change(record=(10, 10, 3, 3))
+    assert started(machine.end(Work.APPLY)) == [Work.STATUS]
+    machine.armed()
+    assert started(machine.wake()) == []
+
+
+def test_a_policy_that_is_not_valid_leaves_the_last_good_one_armed_and_says_where() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    machine.end(Work.APPLY, 1, errors="/etc/kdumpd.yaml:3:7: dump.level: 77 is too large\n", seconds=0.5)
+    actions = machine.end(
+        Work.STATUS, 0, status(True, "all is well", "/etc/kdumpd.yaml:3:7: dump.level: 77 is too large")
+    )
+    state = of(Publish, actions)[0].state
+    assert state.armed
+    assert "/etc/kdumpd.yaml:3:7: dump.level" in state.policy_problem
+    assert "/etc/kdumpd.yaml:3:7: dump.level" in of(Notify, actions)[-1].text
+    assert [tell.event for tell in of(Tell, actions)] == ["policy-invalid"]
+    assert of(Unit, actions) == []
+    for _ in range(30):
+        assert started(machine.wake()) == []
+    machine.change(policy=(9, 100, 3, 3))
+    machine.notice("policy")
+    machine.end(Work.APPLY)
+    assert of(Tell, machine.armed()) == [Tell("policy-valid", "the policy is valid again")]
+
+
+def test_under_a_policy_that_is_not_valid_the_image_that_is_there_is_loaded_again() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    machine.end(Work.APPLY, 1, errors="/etc/kdumpd.yaml:3:7: wrong\n")
+    machine.end(Work.STATUS, 0, status(True, "all is well", "/etc/kdumpd.yaml:3:7: wrong"))
+    machine.change(loaded=False)
+    assert started(machine.wake()) == [Work.LOAD]
+
+
+def test_failures_are_tried_again_ever_more_slowly() -> None:
+    machine = Machine(QUIET_MACHINE._replace(loaded=False))
+    machine.start()
+    machine.not_armed("no crash kernel is loaded")
+    machine.end(Work.APPLY, 1, errors="kdumpd apply: dracut: not installed\n")
+    machine.not_armed("no crash kernel is loaded")
+    waits = []
+    for _ in range(6):
+        failed = machine.now
+        while Work.APPLY not in started(machine.wake()):
+            pass
+        waits.append(machine.now - failed)
+        machine.end(Work.APPLY, 1, errors="kdumpd apply: dracut: not installed\n")
+        machine.not_armed("no crash kernel is loaded")
+    for wait, expected in zip(waits, (60, 120, 240, 480, 600, 600), strict=True):
+        assert expected <= wait <= expected + POLL
+    told = [tell for tell in of(Tell, machine.actions) if tell.event != "aftermath-failed"]
+    assert told == [Tell("apply-failed", "dracut: not installed"), Tell("not-armed", "dracut: not installed")]
+
+
+def test_what_changes_after_a_failure_is_acted_on_at_once() -> None:
+    machine = Machine(QUIET_MACHINE._replace(loaded=False))
+    machine.start()
+    for _ in range(5):
+        machine.not_armed()
+        machine.end(Work.APPLY, 1, errors="no\n")
+        machine.not_armed()
+        machine.now += 601
+        machine.wake()
+    machine.end(Work.APPLY, 1, errors="no\n")
+    machine.not_armed()
+    machine.change(disks=("vda", "vda1", "vdb"))
+    assert started(machine.notice("device")) == [Work.APPLY]
+
+
+def test_back_off_is_1_2_4_8_and_at_most_10_minutes() -> None:
+    assert [back_off(failures) for failures in (1, 2, 3, 4, 5, 50)] == [60, 120, 240, 480, 600, 600]
+
+
+def test_staleness_that_is_put_right_at_once_alarms_nobody() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    machine.step(Said(Work.APPLY, "build /var/lib/kdumpd/6.1/capture.img (direct: a plain disk)"))
+    actions = machine.step(Said(Work.APPLY, "    because the policy changed: dump.level 31 to 1"))
+    assert of(Tell, actions) == [Tell("building", "the policy changed: dump.level 31 to 1")]
+    state = of(Publish, actions)[0].state
+    assert state.armed
+    assert state.busy == "building the image"
+    machine.change(record=(10, 10, 3, 3))
+    machine.step(Said(Work.APPLY, "built /var/lib/kdumpd/6.1/capture.img: 5 MiB"))
+    machine.step(Said(Work.APPLY, "loaded kernel 6.1 by kexec_file_load"))
+    machine.end(Work.APPLY, seconds=10)
+    machine.armed()
+    assert [tell.event for tell in of(Tell, machine.actions)] == ["building", "built", "loaded"]
+    assert of(Unit, machine.actions) == []
+    assert of(Publish, machine.actions)[-1].state.busy == ""
+
+
+def test_staleness_that_lasts_is_said() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    begun = machine.now
+    machine.step(Said(Work.APPLY, "build /var/lib/kdumpd/6.1/capture.img (direct: a plain disk)"))
+    machine.step(Said(Work.APPLY, "    because the policy changed: dump.level 31 to 1"))
+    actions = machine.wake()
+    assert machine.now == begun + GRACE
+    assert of(Publish, actions)[0].state.armed is False
+    assert of(Tell, actions) == [
+        Tell("not-armed", "the image is being built: the policy changed: dump.level 31 to 1"),
+    ]
+    assert of(Unit, actions) == [Unit("restart")]
+
+
+def test_the_first_start_says_nothing_of_the_unit_before_it_knows() -> None:
+    machine = Machine(QUIET_MACHINE._replace(loaded=False))
+    machine.start()
+    actions = machine.not_armed("no crash kernel is loaded")
+    assert started(actions) == [Work.APPLY]
+    assert of(Unit, actions) == []
+    machine.change(loaded=True)
+    machine.end(Work.APPLY)
+    actions = machine.armed()
+    assert of(Unit, actions) == [Unit("restart")]
+    assert [tell.event for tell in of(Tell, machine.actions)] == ["armed"]
+
+
+def test_a_machine_without_a_reservation_is_left_alone_and_its_unit_inactive() -> None:
+    machine = Machine(QUIET_MACHINE._replace(loaded=False, reservation=0))
+    machine.start()
+    actions = machine.end(Work.STATUS, 3, status(False, "no memory is reserved; add crashkernel="))
+    assert of(Unit, actions) == [Unit("stop")]
+    assert of(Publish, actions)[0].state.armed is False
+    assert started(actions) == [Work.AFTERMATH]
+    for _ in range(30):
+        assert started(machine.wake()) == []
+
+
+def test_who_disarmed_by_hand_is_left_in_peace() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(loaded=False, disarmed=True)
+    actions = machine.notice("state")
+    assert started(actions) == [Work.STATUS]
+    actions = machine.not_armed("disarmed by hand")
+    assert started(actions) == []
+    for _ in range(30):
+        assert started(machine.wake()) == []
+    machine.change(loaded=True, disarmed=False)
+    assert started(machine.notice("state")) == [Work.STATUS]
+
+
+def test_a_status_that_cannot_be_read_is_not_armed() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.now += APART
+    machine.notice("everything")
+    actions = machine.end(Work.STATUS, -9, "", "")
+    assert started(actions) == [Work.APPLY]
+    machine.end(Work.APPLY)
+    actions = machine.end(Work.STATUS, 1, "", "kdumpd status: internal error: no\n")
+    assert Tell("not-armed", "internal error: no") in actions
+
+
+def test_a_child_that_hangs_is_asked_to_end_and_then_killed() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    begun = machine.now
+    while not of(Kill, machine.actions):
+        machine.wake()
+    assert of(Kill, machine.actions) == [Kill(Work.APPLY, hard=False)]
+    assert machine.now == begun + DEADLINES[Work.APPLY]
+    machine.wake()
+    assert of(Kill, machine.actions)[-1] == Kill(Work.APPLY, hard=True)
+    machine.end(Work.APPLY, -9)
+    machine.not_armed()
+    assert Tell("apply-failed", "apply: not done in time and stopped") in machine.actions
+
+
+def test_a_change_during_work_is_looked_at_after_it() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    machine.change(policy=(9, 130, 3, 3))
+    assert started(machine.notice("policy")) == []
+    machine.end(Work.APPLY)
+    machine.change(policy=(9, 140, 4, 4))
+    assert started(machine.armed()) == [Work.APPLY]
+
+
+def test_a_reload_applies_whatever_it_finds() -> None:
+    machine = Machine()
+    machine.settle()
+    assert machine.step(Asked()) == [Reload()]
+    assert started(machine.wake()) == [Work.APPLY]
+    machine.end(Work.APPLY)
+    machine.armed()
+    assert started(machine.wake()) == []
+
+
+def test_what_a_crash_has_left_is_looked_for_once_and_told() -> None:
+    machine = Machine()
+    machine.start()
+    assert Start(Work.AFTERMATH) in machine.armed()
+    line = '{"event": "crash-found", "reason": "sysrq", "path": "/var/crash/x"}'
+    actions = machine.step(Said(Work.AFTERMATH, line))
+    assert actions == [Tell("crash-found", "sysrq", (("path", "/var/crash/x"),))]
+    assert machine.step(Said(Work.AFTERMATH, "some words")) == []
+    assert machine.end(Work.AFTERMATH) == [Keep(True)]
+    machine.change(loaded=False)
+    assert Keep(False) in machine.wake()
+
+
+def test_that_this_boot_runs_is_written_only_after_the_last_one_was_looked_at() -> None:
+    machine = Machine()
+    machine.start()
+    machine.armed()
+    machine.change(loaded=False)
+    machine.wake()
+    assert of(Keep, machine.actions) == []
+    assert machine.step(Stopped())[-1] == Forget(kept=False)
+
+
+def test_a_clean_stop_ends_children_and_leaves_the_crash_kernel_loaded() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    actions = machine.step(Stopped())
+    assert actions == [Notify("STOPPING=1"), Kill(Work.APPLY, hard=False), Forget(kept=True)]
+
+
+def test_a_child_that_cannot_be_started_is_a_failure_like_others() -> None:
+    machine = Machine()
+    machine.start()
+    actions = machine.step(Ended(Work.STATUS, 127, "", "/usr/bin/python3: No such file or directory", machine.look))
+    assert started(actions) == [Work.APPLY]
