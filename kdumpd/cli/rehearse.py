@@ -7,13 +7,15 @@ import contextlib
 import json
 import os
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 
-from kdumpd.errors import RehearsalError, UsageError
+from kdumpd.errors import HostError, RehearsalError, UsageError
 from kdumpd.host import facts
 from kdumpd.host.target import Places
 from kdumpd.plan import state
@@ -21,12 +23,13 @@ from kdumpd.policy import load
 from kdumpd.policy.compiled import to_json
 from kdumpd.policy.model import Policy
 from kdumpd.policy.units import parse_size
-from kdumpd.rehearse import kernels, report, session
+from kdumpd.rehearse import kernels, likeness, overlay, record, report, session
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.outcome import Outcome
-from kdumpd.rehearse.scenario import Panic, Patience, Scenario
+from kdumpd.rehearse.scenario import Disk, Panic, Patience, Scenario
 
 DEFAULT_POLICY = "/etc/kdumpd.yaml"
+DEFAULT_CRASHKERNEL = "128M"
 LEAST_MEMORY = 512 << 20
 SECONDS_PER_GIB = 30.0  # that filling and dumping a larger machine may take on top
 
@@ -43,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
         with _folder(options.output) as folder:
             outcome = session.rehearse(scenario, folder, teller.tell)
             teller.close()
+            if scenario.armed:
+                _keep(outcome)
             return _show(outcome, options, console, folder)
     finally:
         teller.close()
@@ -61,20 +66,42 @@ def _scenario(options: argparse.Namespace, policy: Policy, teller: report.Teller
         raise UsageError(
             f"--memory {options.memory}: less than {LEAST_MEMORY >> 20}M does not boot a distribution kernel"
         )
-    if not re.fullmatch(r"[0-9A-Za-z:,@.-]+", options.crashkernel):
+    if options.crashkernel is not None and not re.fullmatch(r"[0-9A-Za-z:,@.-]+", options.crashkernel):
         raise UsageError(f"--crashkernel {options.crashkernel}: not what the kernel takes; 128M would be right")
     session.require_programs()  # before a kernel is fetched for nothing
     kernel = kernels.find(options.kernel or "", teller.note)
+    image = armed_image(kernel, policy)
     return Scenario(
         policy=policy,
         kernel=kernel,
         panic=Panic(options.panic),
         memory=memory,
-        crashkernel=options.crashkernel,
-        image=armed_image(kernel, policy),
+        crashkernel=options.crashkernel or (own_reservation(memory) if image else DEFAULT_CRASHKERNEL),
+        disks=disks_like_the_hosts(image, policy) if image else None,
+        image=image,
+        armed=image is not None,
         keep_memory=options.keep_memory,
         patience=Patience(whole=Patience().whole + SECONDS_PER_GIB * (memory >> 30)),
     )
+
+
+def own_reservation(memory: int, places: Places | None = None) -> str:
+    """This machine's reservation as crashkernel= says it, as far as half of the VM's memory goes."""
+    return f"{min(facts.read(places=places).reservation, memory // 2) >> 20}M"
+
+
+def disks_like_the_hosts(image: Path, policy: Policy, places: Places | None = None) -> tuple[Disk, ...]:
+    """The VM's disks for an armed image: each with the UUID, the file system and the controller that it expects."""
+    targets, _ = overlay.targets_of(overlay.carried(image))
+    return likeness.like(targets, likeness.host_disks(policy, places))
+
+
+def _keep(outcome: Outcome) -> None:
+    """The record that `kdumpd status` reads; where it cannot be written, that is said and the verdict stands."""
+    try:
+        record.write(Path("/"), outcome, time.time())
+    except HostError as error:
+        print(f"kdumpd rehearse: {error}", file=sys.stderr)
 
 
 def armed_image(kernel: Kernel, policy: Policy, root: Path = Path("/"), places: Places | None = None) -> Path | None:

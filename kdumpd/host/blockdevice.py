@@ -6,8 +6,10 @@ Called by `host.target`. May import `errors` alone.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kdumpd.errors import HostError
 
@@ -27,13 +29,16 @@ class BlockDevice:
     """A device: its kernel name, the modules or modaliases of its drivers (top layer first), and what assembles it.
 
     `assembled` names the layers (LVM, RAID); empty for a plain disk or partition. `dracut_modules` are
-    those that put it together.
+    those that put it together. `driver_names` are what the drivers are called in sysfs, built in or not. `removable`: a
+    medium or disk that can be taken out.
     """
 
     name: str
     drivers: tuple[str, ...]
     assembled: tuple[str, ...] = ()
     dracut_modules: tuple[str, ...] = ()
+    driver_names: tuple[str, ...] = ()
+    removable: bool = False
 
 
 def _text(path: Path) -> str:
@@ -43,19 +48,27 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _driver(node: Path) -> str | None:
-    """The module that drives a node, else its modalias: a driver built into this kernel may be a module of another."""
+class Driver(NamedTuple):
+    """A driver of a device or of a bus above it: its name in sysfs, and its module or, built in, the modalias.
+
+    A driver that is built into this kernel may be a module of another.
+    """
+
+    name: str
+    module: str
+
+
+def _driver(node: Path) -> Driver | None:
     if not (node / "driver").is_dir():
         return None
     module = node / "driver" / "module"
-    if module.is_dir():
-        return module.resolve().name
-    return _text(node / "modalias") or None
+    name = module.resolve().name if module.is_dir() else _text(node / "modalias")
+    return Driver((node / "driver").resolve().name, name)
 
 
-def drivers_above(node: Path, root: Path) -> tuple[str, ...]:
+def drivers_above(node: Path, root: Path) -> tuple[Driver, ...]:
     """Drivers of a node and of every parent up to the root of the device tree, each once, nearest first."""
-    found: dict[str, None] = {}
+    found: dict[Driver, None] = {}
     while node != root and root in node.parents:
         driver = _driver(node)
         if driver:
@@ -64,7 +77,7 @@ def drivers_above(node: Path, root: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _drivers(disk: Path, root: Path, path: str) -> tuple[str, ...]:
+def _drivers(disk: Path, root: Path, path: str) -> tuple[Driver, ...]:
     """Drivers of a disk that is not made of others; HostError for one that a capture kernel cannot reach by drivers."""
     if _SESSION.search(str(disk)):
         raise HostError(
@@ -119,19 +132,33 @@ def read(sys: Path, number: str, path: str) -> BlockDevice:
         raise HostError(f"{path}: lies on the loop device {disk.name}, a file; name a directory on a disk")
     if disk.name.startswith(("zram", "ram")):
         raise HostError(f"{path}: lies on {disk.name}, which is memory; name a directory on a disk")
-    drivers: dict[str, None] = {}
-    assembled: dict[str, None] = {}
-    modules: dict[str, None] = {}
     slaves = sorted((disk / "slaves").iterdir()) if (disk / "slaves").is_dir() else []
     if slaves:
         layer, needed = _layer(disk, path)
-        assembled[layer] = None
-        modules.update(dict.fromkeys(needed))
-        for slave in slaves:
-            below = read(sys, _text(slave.resolve() / "dev"), path)
-            drivers.update(dict.fromkeys(below.drivers))
-            assembled.update(dict.fromkeys(below.assembled))
-            modules.update(dict.fromkeys(below.dracut_modules))
-    else:
-        drivers.update(dict.fromkeys(_drivers(disk, (sys / "devices").resolve(), path)))
-    return BlockDevice(node.name, tuple(drivers), tuple(assembled), tuple(modules))
+        below = [read(sys, _text(slave.resolve() / "dev"), path) for slave in slaves]
+        return together(node.name, below, (layer,), needed)
+    drivers = _drivers(disk, (sys / "devices").resolve(), path)
+    return BlockDevice(
+        node.name,
+        tuple(dict.fromkeys(driver.module for driver in drivers if driver.module)),
+        driver_names=tuple(dict.fromkeys(driver.name for driver in drivers)),
+        removable=_text(disk / "removable") == "1",
+    )
+
+
+def together(
+    name: str, below: Sequence[BlockDevice], layers: tuple[str, ...] = (), dracut_modules: tuple[str, ...] = ()
+) -> BlockDevice:
+    """A device that needs all of those below it, and what puts them together."""
+
+    def merged(*groups: Iterable[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one for group in groups for one in group))
+
+    return BlockDevice(
+        name,
+        merged(*(device.drivers for device in below)),
+        merged(layers, *(device.assembled for device in below)),
+        merged(dracut_modules, *(device.dracut_modules for device in below)),
+        merged(*(device.driver_names for device in below)),
+        any(device.removable for device in below),
+    )

@@ -1,7 +1,7 @@
-"""Throwaway ext4 disks: made with their directories in them, read from outside, never mounted here.
+"""Throwaway disks: made here, never mounted here; what lies on those of ext2, ext3 and ext4 is read from outside.
 
-Called by `rehearse.session`; programs: mkfs.ext4, e2fsck and debugfs of e2fsprogs. May import `host.program` and
-`errors`.
+Called by `rehearse.session` and `rehearse.vmdisks`; programs: those of e2fsprogs, and mkfs of each other file system.
+May import `host.program` and `errors`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,16 @@ _FEATURES = (
 )
 
 
+#: How other file systems are made with a UUID: the program, its package, and its words before the file's name.
+_OTHERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "xfs": ("mkfs.xfs", "xfsprogs", ("-q", "-m", "uuid={uuid}")),
+    "btrfs": ("mkfs.btrfs", "btrfs-progs", ("-q", "-U", "{uuid}")),
+    "vfat": ("mkfs.vfat", "dosfstools", ("-F", "32", "-i", "{serial}")),
+}
+#: File systems that are read from outside.
+_EXT = ("ext2", "ext3", "ext4")
+
+
 class FilledFile(NamedTuple):
     """A file that a new file system already holds: `block`, as often as `blocks` says."""
 
@@ -32,9 +42,14 @@ class FilledFile(NamedTuple):
     blocks: int
 
 
-def make(path: Path, size: int, directories: Iterable[str] = (), files: Iterable[FilledFile] = ()) -> str:
-    """An ext4 file system of `size` bytes in the new sparse file `path`, with these directories and files; its UUID."""
-    identity = str(uuid.uuid4())
+def make(
+    path: Path, size: int, directories: Iterable[str] = (), files: Iterable[FilledFile] = (), identity: str = ""
+) -> str:
+    """An ext4 file system of `size` bytes in the new sparse file `path`, with these directories and files; its UUID.
+
+    That is `identity` unless it is empty.
+    """
+    identity = identity or str(uuid.uuid4())
     with tempfile.TemporaryDirectory(dir=path.parent) as root:
         for file in files:
             with Path(root, file.name).open("wb") as stream:
@@ -47,6 +62,34 @@ def make(path: Path, size: int, directories: Iterable[str] = (), files: Iterable
         with path.open("xb") as disk:
             disk.truncate(size)
         _run("mkfs.ext4", "-q", "-F", "-O", _FEATURES, "-N", "2048", "-m", "0", "-U", identity, "-d", root, str(path))
+    return identity
+
+
+def trouble_making(kind: str) -> str:
+    """Why no file system of this kind can be made here, empty where one can."""
+    if kind in _EXT:
+        return ""
+    if kind not in _OTHERS:
+        return f"a rehearsal makes no {kind}"
+    name, package, _ = _OTHERS[kind]
+    return "" if program.find(name) else f"{name} is not installed; it is in the package {package}"
+
+
+def readable(kind: str) -> bool:
+    """Whether `take_out` and `is_clean` can read a file system of this kind."""
+    return kind in _EXT
+
+
+def make_kind(path: Path, size: int, kind: str, identity: str = "") -> str:
+    """An empty file system of this kind and UUID (empty: a new one) in the new sparse file `path`; its UUID."""
+    identity = identity or str(uuid.uuid4())
+    with path.open("xb") as disk:
+        disk.truncate(size)
+    if kind in _EXT:
+        _run("mkfs.ext4", "-q", "-F", "-t", kind, "-m", "0", "-U", identity, str(path))
+        return identity
+    name, package, words = _OTHERS[kind]
+    _run(name, *(word.format(uuid=identity, serial=identity.replace("-", "")) for word in words), str(path), of=package)
     return identity
 
 
@@ -78,8 +121,8 @@ def _names(path: Path, directory: str) -> list[str]:
     return [name for name in names if name not in (".", "..", "lost+found")]
 
 
-def _run(name: str, *arguments: str) -> str:
-    outcome = program.run([program.require(name, _PACKAGE), *arguments])
+def _run(name: str, *arguments: str, of: str = _PACKAGE) -> str:
+    outcome = program.run([program.require(name, of), *arguments])
     if outcome.code:
         raise RehearsalError(f"{name} {arguments[-1]}: {outcome.complaint or f'exit code {outcome.code}'}")
     return outcome.output

@@ -22,8 +22,13 @@ from kdumpd.rehearse.kernels import Kernel
 from kdumpd.steps.build import CaptureTarget
 
 
-def build(kernel: Kernel, drivers: tuple[str, ...], orders: guest.Orders, capture_initrd: bytes) -> bytes:
-    """The archive; `orders` without its modules, which are `drivers` and what they need in the order to load them."""
+def build(
+    kernel: Kernel, drivers: tuple[str, ...], kinds: tuple[str, ...], orders: guest.Orders, capture_initrd: bytes = b""
+) -> bytes:
+    """The archive; `orders` without its modules, which are `drivers` and those of the file systems `kinds`, with what
+
+    they need, in the order to load them. Nothing to crash with comes along where there is no `capture_initrd`.
+    """
     initrd = Initrd()
     with tempfile.TemporaryDirectory(prefix="kdumpd-guest-") as folder:
         staging = Path(folder)
@@ -31,10 +36,12 @@ def build(kernel: Kernel, drivers: tuple[str, ...], orders: guest.Orders, captur
         interpreter.stage(runs, closure.closure(runs), staging)
         _copy_tree(initrd, staging)
     initrd.program(Path(program.require("kexec", "kexec-tools")))
-    initrd.file(guest.CRASH_KERNEL, kernel.vmlinuz.read_bytes())
-    initrd.file(guest.CRASH_INITRD, capture_initrd)
+    if capture_initrd:
+        initrd.file(guest.CRASH_KERNEL, kernel.vmlinuz.read_bytes())
+        initrd.file(guest.CRASH_INITRD, capture_initrd)
     index = ModuleIndex.read(kernel.modules)
-    names = image_kernel.wanted(index, (CaptureTarget("", "ext4", "/", "/"),), drivers)
+    places = tuple(CaptureTarget("", kind, "/", "/") for kind in dict.fromkeys(("ext4", *kinds)))
+    names = image_kernel.wanted(index, places, drivers)
     chosen = image_kernel.choose(index, kernel.release, names, Path("/nonexistent"))
     modules = tuple(f"/{inside}" for _, inside in chosen.modules)
     for source, inside in chosen.modules:

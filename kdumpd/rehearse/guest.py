@@ -25,9 +25,15 @@ from kdumpd.image import archive, settings
 from kdumpd.loader import commandline, kexec
 from kdumpd.policy import memmap
 from kdumpd.policy.compiled import from_json
-from kdumpd.rehearse import numbers
+from kdumpd.rehearse import guestdisks, numbers
+from kdumpd.rehearse.guestdisks import GuestDisk
 from kdumpd.rehearse.workload import Kind, Workload
 from kdumpd.steps.load import LoadCrashKernel
+
+try:  # hashlib would load OpenSSL
+    from _sha2 import sha256
+except ImportError:  # Python 3.11
+    from _sha256 import sha256
 
 ORDERS = "/rehearsal.json"
 OVERLAY = "etc/kdumpd/overlay.json"
@@ -37,23 +43,15 @@ CRASH_INITRD = "/crash/initrd"
 PREFIX = "kdumpd-guest: "
 # The kernel's function that an oops is made in: nothing but this program calls it (rehearse.oops).
 OOPS_FUNCTION = {"x86_64": "__x64_sys_sethostname", "aarch64": "__arm64_sys_sethostname"}
-_DISK_PATIENCE = 20.0  # seconds for a disk to come up after its driver
-
-
-class GuestDisk(NamedTuple):
-    """A disk to mount: `free` is how many bytes shall be left on it, None for as it is."""
-
-    device: str
-    directory: str
-    read_only: bool
-    free: int | None
+#: `Orders.panic` of a machine that only copies what lies on its disks to its scratch disk.
+COPY = "copy"
 
 
 class Orders(NamedTuple):
     """What this program is to do.
 
     `load` is pages by kind, `modules` are paths in the order to load them; `policy`, `targets` and `overlay` are the
-    texts of the image's files of these names.
+    texts of the image's files of these names. `image_size`: how many bytes of the crash kernel's initrd are the image.
     """
 
     nonce: str
@@ -66,6 +64,7 @@ class Orders(NamedTuple):
     targets: str
     overlay: str
     capture_words: tuple[str, ...]
+    image_size: int = 0
 
     def to_json(self) -> str:
         """The text of /rehearsal.json."""
@@ -75,7 +74,7 @@ class Orders(NamedTuple):
     def from_json(cls, text: str) -> Orders:
         """The orders in such a text."""
         values = json.loads(text)
-        values["disks"] = tuple(GuestDisk(*disk) for disk in values["disks"])
+        values["disks"] = tuple(GuestDisk(*disk)._replace(made=tuple(disk[-1])) for disk in values["disks"])
         values["modules"] = tuple(values["modules"])
         values["capture_words"] = tuple(values["capture_words"])
         return cls(**values)
@@ -111,9 +110,12 @@ def _carry_out() -> None:
     say("up", release=os.uname().release, seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
     for module in orders.modules:
         kernel.load_module(module, "")
+    guestdisks.mount(GuestDisk(orders.scratch, "/scratch", read_only=False, free=None))
+    if orders.panic == COPY:
+        _copy_out(orders)
+        return
     for disk in orders.disks:
-        _mount(disk)
-    _mount(GuestDisk(orders.scratch, "/scratch", read_only=False, free=None))
+        guestdisks.mount(disk)
     say("disks", count=len(orders.disks))
     say("loaded", **_load_crash_kernel(orders))
     workload = Workload(orders.nonce, "/scratch", "/load")
@@ -128,30 +130,10 @@ def _carry_out() -> None:
     _crash(orders.panic, aim)
 
 
-def _mount(disk: GuestDisk) -> None:
-    deadline = time.monotonic() + _DISK_PATIENCE
-    while not Path(disk.device).exists():
-        if time.monotonic() > deadline:
-            raise KdumpdError(f"{disk.device}: the VM's disk did not come up within {_DISK_PATIENCE:.0f} s")
-        time.sleep(0.05)
-    Path(disk.directory).mkdir(parents=True, exist_ok=True)
-    kernel.mount(disk.device, disk.directory, "ext4", 1 if disk.read_only else 0)  # MS_RDONLY
-    if disk.free is not None:
-        _fill(disk.directory, disk.free)
-    if not disk.read_only:
-        # A file system in use when the machine crashes, with a journal to replay, as on a real machine.
-        Path(disk.directory, "in-use").write_text("written by the first kernel\n")
-
-
-def _fill(directory: str, free: int) -> None:
-    """A file takes what the file system has above `free` bytes."""
-    state = os.statvfs(directory)
-    size = state.f_bavail * state.f_frsize - free
-    if size > 0:
-        descriptor = os.open(f"{directory}/filler", os.O_CREAT | os.O_WRONLY, 0o600)
-        os.posix_fallocate(descriptor, 0, size)
-        os.fsync(descriptor)
-        os.close(descriptor)
+def _copy_out(orders: Orders) -> None:
+    clean = [guestdisks.copy_out(disk, Path("/scratch", str(number))) for number, disk in enumerate(orders.disks)]
+    kernel.unmount("/scratch")
+    say("copied", clean=clean)
 
 
 def _settle() -> None:
@@ -225,7 +207,18 @@ def _load_crash_kernel(orders: Orders) -> dict[str, Any]:
     step = LoadCrashKernel(Path(CRASH_KERNEL), Path(CRASH_INITRD), line, machine.kernel.release)
     loaded = kexec.load(step)
     how = f"kexec {loaded.call.value}" + (f" ({loaded.refusal})" if loaded.refusal else "")
-    return {"how": how, "command_line": line, "reservation": machine.reservation}
+    digest = _image_digest(orders.image_size)
+    return {"how": how, "command_line": line, "reservation": machine.reservation, "image_sha256": digest}
+
+
+def _image_digest(size: int) -> str:
+    """SHA-256 of the bytes of the image within what was loaded."""
+    digest = sha256()
+    with Path(CRASH_INITRD).open("rb") as initrd:
+        while size > 0 and (chunk := initrd.read(min(size, 1 << 20))):
+            digest.update(chunk)
+            size -= len(chunk)
+    return str(digest.hexdigest())
 
 
 def _overlay_hands_off(orders: Orders, hands_off: tuple[tuple[int, int], ...]) -> None:

@@ -53,6 +53,7 @@ class Evidence(NamedTuple):
     nonce: str
     guest: Guest
     saved: Saved | None
+    image_sha256: str = ""
 
 
 class Found(NamedTuple):
@@ -69,6 +70,7 @@ def judge(evidence: Evidence) -> tuple[Check, ...]:
         return (Check("dump", False, "a complete dump on a target", "none", "the targets' file systems"),)
     log = saved.text("dmesg.txt")
     checks = [
+        *_image_check(evidence),
         *_log_checks(evidence, log),
         _incidents(saved),
         _scan(saved),
@@ -120,6 +122,14 @@ def _verified(dump: Dump) -> list[Check]:
         found += f": {result.problems[0]}"
     good = result.verdict == "good" and result.checksum != "bad"
     return [Check("verify", good, "good", found, "kdumpd verify: headers, bitmaps, every page decompresses")]
+
+
+def _image_check(evidence: Evidence) -> Iterable[Check]:
+    """What was loaded begins with the image, byte for byte."""
+    wanted, found = evidence.image_sha256, evidence.guest.image_sha256
+    if wanted:
+        how = "sha256 of the image's bytes within what the first kernel loaded"
+        yield Check("image", found == wanted, wanted, found or "not told", how)
 
 
 def _log_checks(evidence: Evidence, log: str) -> list[Check]:

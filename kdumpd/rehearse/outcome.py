@@ -61,22 +61,27 @@ class Saved(NamedTuple):
 
 
 class Image(NamedTuple):
-    """The capture image that was rehearsed; sizes in bytes, `parts` of the unpacked one."""
+    """The capture image that was rehearsed; sizes in bytes, `parts` of the unpacked one, `sha256` of the packed one."""
 
     path: Path
     boot: str
     size: int
     unpacked: int
     parts: dict[str, int]
+    sha256: str = ""
 
 
 class Guest(NamedTuple):
-    """What the first kernel told: its command line's outcome of kexec, pages held by kind, and its own numbers."""
+    """What the first kernel told: its command line's outcome of kexec, pages held by kind, and its own numbers.
+
+    `image_sha256` is of the image within what it loaded.
+    """
 
     release: str
     loaded: str
     held: dict[str, int]
     numbers: Numbers | None
+    image_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ def summary(outcome: Outcome) -> Iterator[str]:
         size = saved.dump.stat().st_size / 1e6
         yield (
             f"VERIFIED: {outcome.scenario.kernel.release} crashed by {outcome.scenario.panic}, "
-            f"{outcome.image.boot} boot, pages chosen by the {saved.chooser}, dump of {size:.1f} MB at {saved.target}, "
+            f"{outcome.image.boot} boot of {_image(outcome)}, pages chosen by the {saved.chooser}, "
+            f"dump of {size:.1f} MB at {saved.target}, "
             f"{_capture_seconds(outcome):.1f} s from the capture kernel's start to its end, "
             f"at least {int(record.get('memory', {}).get('smallest_available', 0)) >> 20} MiB available; "
             f"{outcome.seconds:.0f} s in all ({outcome.accelerator})"
@@ -127,14 +128,33 @@ def summary(outcome: Outcome) -> Iterator[str]:
     yield f"NOT VERIFIED: {reason}"
 
 
+def _image(outcome: Outcome) -> str:
+    kind = "the armed image" if outcome.scenario.armed else "an image"
+    return f"{kind} (sha256 {outcome.image.sha256[:12]})" if outcome.image.sha256 else kind
+
+
 def unproven(outcome: Outcome) -> tuple[str, ...]:
     """What a throwaway VM cannot show about this machine."""
-    targets = ", ".join(dict.fromkeys(target.path for target in outcome.scenario.policy.targets))
+    scenario = outcome.scenario
+    lines: dict[str, None] = {}
+    for disk in scenario.all_disks():
+        paths = ", ".join(disk.directories)
+        lines.update(dict.fromkeys(disk.unlike))
+        if disk.own_driver:
+            line = f"that this host's own {disk.controller.title} answers after a crash as QEMU's did ({paths})"
+        elif not disk.unlike:
+            line = (
+                f"that the capture kernel drives this host's disk controller (the VM's {paths} lay on a "
+                f"{disk.controller.title})"
+            )
+        else:
+            continue
+        lines[line] = None
     return (
-        f"that the capture kernel drives this host's disk controller (the VM's {targets} lay on virtio disks)",
+        *lines,
         "that this host's firmware and devices survive the jump into the capture kernel without a reset",
         f"that the reservation is enough for this host's own drivers and memory (the VM had "
-        f"{outcome.scenario.memory >> 20} MiB and crashkernel={outcome.scenario.crashkernel})",
+        f"{scenario.memory >> 20} MiB and crashkernel={scenario.crashkernel})",
     )
 
 
@@ -157,7 +177,8 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 2),
         "image": {
             "path": str(outcome.image.path),
-            "armed": scenario.image is not None,
+            "armed": scenario.armed,
+            "sha256": outcome.image.sha256,
             "boot": outcome.image.boot,
             "size": outcome.image.size,
             "unpacked": outcome.image.unpacked,

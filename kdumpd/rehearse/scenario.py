@@ -1,8 +1,8 @@
 """What a rehearsal is asked to do, as plain values.
 
 `cli.rehearse` makes one from the command line; tests make their own with full disks, broken files and other words on
-the capture kernel's command line. Obeyed by `rehearse.session`. May import `policy.model`, `rehearse.kernels` and
-`rehearse.workload`.
+the capture kernel's command line. Obeyed by `rehearse.session`. May import `policy.model`, `rehearse.controllers` and
+`rehearse.kernels`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdumpd.policy.model import Policy
+from kdumpd.rehearse.controllers import VIRTIO_BLK, Controller
 from kdumpd.rehearse.kernels import Kernel
 
 
@@ -27,10 +28,13 @@ class Panic(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Disk:
-    """A throwaway ext4 disk of `size` bytes (sparse) that holds the target directories named.
+    """A throwaway disk of `size` bytes (sparse) that holds the target directories named, as the policy names them.
 
-    `free`: the first kernel fills it up to so many bytes left. `read_only`: the VM may not write to it. `attached`
-    False: a target that is not there.
+    `inside` are the same as its file system calls them, where that is something else. The file system is of this
+    `kind`, `uuid` (empty: a new one) and mount `options`. `own_driver`, `own_kind`: the image has to bring the modules
+    of the controller, of the file system itself; else the second initrd lends them. `unlike` says what this disk is not
+    that the host's is. `free`: the first kernel fills it up to so many bytes left. `read_only`: the VM may not write to
+    it. `attached` False: a target that is not there.
     """
 
     directories: tuple[str, ...]
@@ -38,6 +42,19 @@ class Disk:
     free: int | None = None
     read_only: bool = False
     attached: bool = True
+    inside: tuple[str, ...] = ()
+    kind: str = "ext4"
+    uuid: str = ""
+    options: str = ""
+    controller: Controller = VIRTIO_BLK
+    own_driver: bool = False
+    own_kind: bool = False
+    unlike: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The directories as the file system itself calls them."""
+        return self.inside or self.directories
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,7 @@ class Scenario:
     """One rehearsal. Sizes in bytes, times in seconds.
 
     `disks` None: one disk for each target. `image` None: built for this rehearsal; else that file, byte for byte.
+    `armed`: that image is what this machine is armed with.
     `first_words` and `capture_words` are appended to the command lines of the first and of the capture kernel.
     `disturbances` are for the capture, each waits for the one before it.
     `keep_memory` saves the guest's memory when the machine hangs or its capture kernel dies.
@@ -86,6 +104,7 @@ class Scenario:
     cpus: int = 2
     disks: tuple[Disk, ...] | None = None
     image: Path | None = None
+    armed: bool = False
     overlay: tuple[OverlayFile, ...] = ()
     first_words: tuple[str, ...] = ()
     capture_words: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ but `report` and `picture`.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import secrets
 import time
@@ -16,26 +16,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from kdumpd.errors import HostError, RehearsalError
+from kdumpd.errors import HostError
 from kdumpd.host import program
+from kdumpd.image import archive, manifest, settings
 from kdumpd.image import build as image_build
-from kdumpd.image import manifest, settings
 from kdumpd.policy.compiled import to_json
 from kdumpd.policy.model import Boot
 from kdumpd.policy.units import parse_size
-from kdumpd.rehearse import disks, firstkernel, machine, overlay
-from kdumpd.rehearse.guest import OVERLAY, GuestDisk, Orders
+from kdumpd.rehearse import disks, firstkernel, machine, overlay, salvage, vmdisks
+from kdumpd.rehearse.guest import OVERLAY, Orders
 from kdumpd.rehearse.judge import Evidence, judge
 from kdumpd.rehearse.numbers import Numbers
 from kdumpd.rehearse.outcome import Guest, Image, Outcome, Saved
-from kdumpd.rehearse.scenario import Disk, Scenario
+from kdumpd.rehearse.scenario import Scenario
 from kdumpd.rehearse.timeline import Event, Phase
 from kdumpd.rehearse.vm import X86_64, Machine
+from kdumpd.rehearse.vmdisks import VmDisk
 from kdumpd.rehearse.workload import BLOCK_PAGES, PAGE, Kind, amounts, marked_page
-from kdumpd.steps.build import BuildImage, CaptureTarget
+from kdumpd.steps.build import BuildImage
 
-#: What a QEMU machine's disks need.
-VM_DRIVERS = ("virtio_pci", "virtio_blk")
+#: The host's name in an image that is built for the rehearsal.
 HOSTNAME = "rehearsal"
 _SCRATCH_SPARE = 256 << 20  # bytes of the scratch disk beside its files
 _NEEDS = (
@@ -51,13 +51,13 @@ _NEEDS = (
 Tell = Callable[[Event], None]
 
 
-class _VmDisk(NamedTuple):
-    """A target disk of the VM: its file, and how the guest calls it."""
+class _Rehearsed(NamedTuple):
+    """The image that is rehearsed: what is told of it, its bytes, what it holds, and the host's name for its dumps."""
 
-    disk: Disk
-    path: Path
-    uuid: str
-    device: str
+    told: Image
+    packed: bytes
+    entries: dict[str, archive.Entry]
+    hostname: str
 
 
 def require_programs(needs: tuple[tuple[str, str], ...] = _NEEDS) -> None:
@@ -91,12 +91,13 @@ class _Session:
 
     def run(self) -> Outcome:
         self._folder.mkdir(parents=True, exist_ok=True)
-        vm_disks = self._make_disks()
+        vm_disks: tuple[VmDisk, ...] = ()
         scratch = self._folder / "scratch.disk"
         try:
+            vm_disks = vmdisks.make(self._folder, self._scenario.all_disks())
             image = self._image(vm_disks)
-            disks.make(scratch, *self._scratch())
-            vm = self._machine(image, vm_disks, scratch)
+            scratch_uuid = disks.make(scratch, *self._scratch())
+            vm = self._machine(image, vm_disks, scratch, scratch_uuid)
             at = time.monotonic() - self._started
 
             def tell(event: Event) -> None:
@@ -112,9 +113,10 @@ class _Session:
             )
             clean, saved = self._take_out(vm_disks)
         finally:
-            for path in (scratch, self._folder / "first.initrd", *(disk.path for disk in vm_disks)):
+            left = (scratch, self._folder / "first.initrd", *self._folder.glob("target*.disk"))
+            for path in left:
                 path.unlink(missing_ok=True)
-        return self._judge(image, life, clean, saved)
+        return self._judge(image.told, life, clean, saved)
 
     def _tell(self, event: Event) -> None:
         self._events.append(event)
@@ -123,18 +125,6 @@ class _Session:
     def _say(self, phase: Phase, stage: str, text: str) -> None:
         self._tell(Event(time.monotonic() - self._started, phase, stage, text))
 
-    def _make_disks(self) -> tuple[_VmDisk, ...]:
-        # Disks that may be written come first, then the scratch disk, then the others: QEMU's order makes the names.
-        made = []
-        wanted = self._scenario.all_disks()
-        writable = sum(disk.attached and not disk.read_only for disk in wanted)
-        names = {False: iter(range(writable)), True: iter(range(writable + 1, len(wanted) + 1))}
-        for number, disk in enumerate(wanted):
-            path = self._folder / f"target{number}.disk"
-            device = f"/dev/vd{chr(ord('a') + next(names[disk.read_only]))}" if disk.attached else ""
-            made.append(_VmDisk(disk, path, disks.make(path, disk.size, disk.directories), device))
-        return tuple(made)
-
     def _scratch(self) -> tuple[int, tuple[str, ...], tuple[disks.FilledFile, ...]]:
         """The disk of the workload's page cache: its size, no directories, and the file that the guest reads."""
         pages = amounts(self._scenario.memory)
@@ -142,18 +132,7 @@ class _Session:
         size = (pages[Kind.CACHE] + pages[Kind.CACHE_PRIVATE]) * PAGE * 5 // 4 + _SCRATCH_SPARE
         return size, (), (disks.FilledFile(Kind.CACHE, block, pages[Kind.CACHE] // BLOCK_PAGES),)
 
-    def _targets(self, vm_disks: tuple[_VmDisk, ...]) -> tuple[CaptureTarget, ...]:
-        """The policy's targets, in its order, as they lie on the VM's disks."""
-        homes = {directory: vm_disk for vm_disk in vm_disks for directory in vm_disk.disk.directories}
-        found = []
-        for target in self._scenario.policy.targets:
-            home = homes.get(target.path)
-            if home is None:
-                raise RehearsalError(f"{target.path}: no disk of the scenario holds this target")
-            found.append(CaptureTarget(f"UUID={home.uuid}", "ext4", target.path, target.path))
-        return tuple(found)
-
-    def _image(self, vm_disks: tuple[_VmDisk, ...]) -> Image:
+    def _image(self, vm_disks: tuple[VmDisk, ...]) -> _Rehearsed:
         scenario = self._scenario
         path = scenario.image
         if path is None:
@@ -162,7 +141,7 @@ class _Session:
                 release=scenario.kernel.release,
                 modules=scenario.kernel.modules,
                 policy_json=to_json(scenario.policy),
-                targets=self._targets(vm_disks),
+                targets=vmdisks.targets(scenario.policy, vm_disks),
                 output=self._folder / "capture.img",
                 hostname=HOSTNAME,
                 reservation=_reservation(scenario.crashkernel),
@@ -172,49 +151,46 @@ class _Session:
             path = image_build.build(step).path
         beside = image_build.manifest_beside(path)
         described = manifest.from_json(beside.read_text(), str(beside))
-        size = path.stat().st_size
-        verb = "built" if scenario.image is None else "armed"
+        packed = path.read_bytes()
+        digest = hashlib.sha256(packed).hexdigest()
+        verb = "built" if scenario.image is None else "armed" if scenario.armed else "given"
         self._say(
             Phase.IMAGE,
             "image",
-            f"{verb} for {described.inputs.kernel}, {described.inputs.boot} boot: {size / 1e6:.1f} MB packed, "
-            f"{described.unpacked / 1e6:.1f} MB unpacked; page scan {described.inputs.scan}",
+            f"{verb} for {described.inputs.kernel}, {described.inputs.boot} boot: {len(packed) / 1e6:.1f} MB packed, "
+            f"{described.unpacked / 1e6:.1f} MB unpacked; page scan {described.inputs.scan}; sha256 {digest}",
         )
-        return Image(path, described.inputs.boot, size, described.unpacked, dict(described.parts))
+        told = Image(path, described.inputs.boot, len(packed), described.unpacked, dict(described.parts), digest)
+        entries = overlay.carried(path)
+        hostname = overlay.targets_of(entries)[1] if scenario.armed else HOSTNAME
+        return _Rehearsed(told, packed, entries, hostname)
 
-    def _machine(self, image: Image, vm_disks: tuple[_VmDisk, ...], scratch: Path) -> Machine:
+    def _machine(self, image: _Rehearsed, vm_disks: tuple[VmDisk, ...], scratch: Path, scratch_uuid: str) -> Machine:
         scenario = self._scenario
-        second = overlay.files(
-            image.path, scenario.kernel, VM_DRIVERS, self._targets(vm_disks), HOSTNAME, scenario.overlay
-        )
-        writable = [disk for disk in vm_disks if disk.disk.attached and not disk.disk.read_only]
-        read_only = [disk for disk in vm_disks if disk.disk.attached and disk.disk.read_only]
+        lent = overlay.Lent(vmdisks.lent_drivers(vm_disks), vmdisks.lent_kinds(vm_disks))
+        targets = vmdisks.targets(scenario.policy, vm_disks)
+        second = overlay.files(image.entries, scenario.kernel, lent, targets, image.hostname, scenario.overlay)
+        said = f"{len(second)} files behind the image" if second else "nothing: the image alone"
+        self._say(Phase.IMAGE, "second initrd", said)
+        carried = image.entries.get(settings.TARGETS)
         orders = Orders(
             nonce=self._nonce,
             panic=scenario.panic,
             modules=(),
-            disks=tuple(
-                GuestDisk(disk.device, f"/targets/{number}", disk.disk.read_only, disk.disk.free)
-                for number, disk in enumerate([*writable, *read_only])
-            ),
-            scratch=f"/dev/vd{chr(ord('a') + len(writable))}",
+            disks=vmdisks.in_guest(vm_disks),
+            scratch=f"UUID={scratch_uuid}",
             load={str(kind): pages for kind, pages in amounts(scenario.memory).items()},
             policy=to_json(scenario.policy),
-            targets=second[settings.TARGETS].decode(errors="replace"),
-            overlay=second[OVERLAY].decode(errors="replace"),
+            targets=second.get(settings.TARGETS, carried.data if carried else b"{}").decode(errors="replace"),
+            overlay=second.get(OVERLAY, overlay.listing({})).decode(errors="replace"),
             capture_words=scenario.capture_words,
+            image_size=len(image.packed),
         )
         initrd = self._folder / "first.initrd"
-        initrd.write_bytes(
-            firstkernel.build(
-                scenario.kernel, VM_DRIVERS, orders, overlay.aligned(image.path.read_bytes()) + overlay.pack(second)
-            )
-        )
+        drivers, kinds = vmdisks.all_drivers(vm_disks), tuple(one.disk.kind for one in vm_disks)
+        behind = overlay.aligned(image.packed) + overlay.pack(second)
+        initrd.write_bytes(firstkernel.build(scenario.kernel, drivers, kinds, orders, behind))
         extra = [] if not scenario.keep_memory else ["-no-shutdown"]
-        for number, disk in enumerate(read_only):
-            name = f"fixed{number}"
-            extra += ["-drive", f"if=none,id={name},format=raw,readonly=on,file={disk.path}"]
-            extra += ["-device", f"virtio-blk-pci,drive={name}"]
         words = [f"console={X86_64.console}", f"crashkernel={scenario.crashkernel}", "panic=5", *scenario.first_words]
         return Machine(
             kernel=scenario.kernel.vmlinuz,
@@ -222,21 +198,20 @@ class _Session:
             command_line=" ".join(words),
             memory=scenario.memory >> 20,
             processors=scenario.cpus,
-            disks=(*(disk.path for disk in writable), scratch),
-            extra=tuple(extra),
+            extra=(*extra, *vmdisks.arguments(vm_disks, scratch)),
         )
 
-    def _take_out(self, vm_disks: tuple[_VmDisk, ...]) -> tuple[dict[str, bool], tuple[Saved, ...]]:
+    def _take_out(self, vm_disks: tuple[VmDisk, ...]) -> tuple[dict[str, bool], tuple[Saved, ...]]:
         clean: dict[str, bool] = {}
         saved: list[Saved] = []
         for number, vm_disk in enumerate(vm_disks):
-            state = disks.is_clean(vm_disk.path)
-            for index, directory in enumerate(vm_disk.disk.directories):
-                clean[directory] = state
-                into = self._folder / "saved" / f"{number}-{index}"
-                saved += [
-                    _saved(directory, path) for path in disks.take_out(vm_disk.path, directory, into) if path.is_dir()
-                ]
+            into = self._folder / "saved" / str(number)
+            if disks.readable(vm_disk.disk.kind):
+                state, found = vmdisks.take_out(vm_disk, into)
+            else:
+                state, found = salvage.take_out(vm_disk, self._scenario.kernel, self._folder, into)
+            clean.update(dict.fromkeys(vm_disk.disk.directories, state))
+            saved += found
         for one in saved:
             sizes = [f"{name} {(one.directory / name).stat().st_size / 1e6:.1f} MB" for name in one.files]
             self._say(Phase.JUDGE, "saved", f"{one.target}/{one.directory.name}: {', '.join(sizes)}")
@@ -248,11 +223,13 @@ class _Session:
         guest = Guest(
             release=str(timeline.guest.get("up", {}).get("release", "")),
             loaded=str(timeline.guest.get("loaded", {}).get("how", "")),
+            image_sha256=str(timeline.guest.get("loaded", {}).get("image_sha256", "")),
             held={str(kind): int(pages) for kind, pages in filled.get("held", {}).items()},
             numbers=Numbers(**filled["numbers"]) if "numbers" in filled else None,
         )
         chosen = next((one for one in saved if one.dump), None)
-        checks = judge(Evidence(scenario.panic, scenario.policy.dump.level, self._nonce, guest, chosen))
+        evidence = Evidence(scenario.panic, scenario.policy.dump.level, self._nonce, guest, chosen, image.sha256)
+        checks = judge(evidence)
         bad = sum(not check.good for check in checks)
         self._say(Phase.JUDGE, "judged", f"{len(checks) - bad} of {len(checks)} checks are good")
         failure = life.failure
@@ -284,13 +261,3 @@ def _reservation(crashkernel: str) -> int | None:
         return parse_size(crashkernel)
     except ValueError:
         return None
-
-
-def _saved(target: str, directory: Path) -> Saved:
-    files = tuple(sorted(path.name for path in directory.iterdir()))
-    record = directory / "kdumpd.json"
-    try:
-        document = json.loads(record.read_text()) if record.is_file() else {}
-    except ValueError:
-        document = {}
-    return Saved(target, directory, files, document if isinstance(document, dict) else {})

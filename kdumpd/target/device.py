@@ -23,10 +23,19 @@ _PAUSE = 0.02  # seconds between two looks
 
 
 class Device(NamedTuple):
-    """A block device that is there; `filesystem` is what its superblock says, if it was understood."""
+    """A block device that is there; `filesystem` is what its superblock says, if it was understood.
+
+    `members` are all that are there of the devices that a file system (btrfs) lies on, this one among them.
+    """
 
     path: str
     filesystem: superblock.FileSystem | None
+    members: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every device is there that the file system lies on."""
+        return self.filesystem is None or len(self.members or (self.path,)) >= self.filesystem.devices
 
 
 class Places(NamedTuple):
@@ -48,15 +57,18 @@ def wait_for(
 ) -> Device:
     """The device called `name`, as soon as there is one; TargetError when there is none at `deadline` (on `clock`).
 
+    The devices of one file system are waited for too; what is there of them at the deadline is what there is.
+
     One that is `assembled` is a RAID or device-mapper device, never the disk below it that shows the same superblock:
     written alone, a member of a mirror is no mirror any more.
     """
     where = places or Places()
     while True:
         found = find(name, where, assembled)
-        if found is not None:
+        late = clock() >= deadline
+        if found is not None and (found.whole or late):
             return found
-        if clock() >= deadline:
+        if late:
             raise TargetError(
                 f"{name}: no such block device came up in time; there are: {' '.join(_names(where)) or 'none'}; "
                 "check that the image carries the disk's driver"
@@ -76,7 +88,18 @@ def find(name: str, places: Places, assembled: bool = False) -> Device | None:
         candidates = [device for device in candidates if os.path.basename(device.path).startswith(_ASSEMBLED)]
     # A disk that is part of a RAID or multipath device shows the same superblock: take what nothing else holds.
     candidates.sort(key=lambda device: _held(device.path, places))
-    return candidates[0] if candidates else None
+    if not candidates:
+        return None
+    return candidates[0]._replace(members=_members(candidates, places))
+
+
+def _members(candidates: list[Device], places: Places) -> tuple[str, ...]:
+    """The devices among these that make up one file system; those that something else holds are below others."""
+    first = candidates[0].filesystem
+    if first is None or first.devices < 2:
+        return ()
+    free = [device.path for device in candidates if not _held(device.path, places)]
+    return tuple(sorted(free or [device.path for device in candidates]))
 
 
 def _matches(tag: str, value: str, filesystem: superblock.FileSystem | None) -> bool:

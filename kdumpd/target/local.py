@@ -49,15 +49,28 @@ def attach(target: Place, device: Device, mount_point: str, mount: Mount) -> str
             f"{device.path}: holds no file system that kdumpd knows; is {target.device} still the target?"
         )
     os.makedirs(mount_point, _DIRECTORY_MODE, exist_ok=True)
+    options = _with_members(target.options, device)
     problems = []
     for kind in kinds:
         try:
-            mount(device.path, mount_point, kind, target.options)
+            mount(device.path, mount_point, kind, options)
         except OSError as error:
             problems.append(f"as {kind}: {error.strerror} (errno {error.errno})")
         else:
             return kind
     raise TargetError(f"{device.path}: cannot be mounted to write, {'; '.join(problems)}")
+
+
+def _with_members(options: str, device: Device) -> str:
+    """The mount options that also name the other devices of a btrfs (btrfs(5), `device`); no udev has told it of them.
+
+    One that is not there is done without.
+    """
+    words = [options] if options else []
+    words += [f"device={path}" for path in device.members if path != device.path]
+    if not device.whole:
+        words.append("degraded")
+    return ",".join(words)
 
 
 def free_bytes(path: str) -> int:

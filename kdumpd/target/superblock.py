@@ -13,11 +13,15 @@ from typing import NamedTuple
 
 
 class FileSystem(NamedTuple):
-    """`kind` is mount(2)'s name; `uuid` in lower case with hyphens as the kernel's tools print it (FAT: XXXX-XXXX)."""
+    """`kind` is mount(2)'s name; `uuid` in lower case with hyphens as the kernel's tools print it (FAT: XXXX-XXXX).
+
+    `devices` is how many it lies on.
+    """
 
     kind: str
     uuid: str
     label: str
+    devices: int = 1
 
 
 _EXT_OFFSET, _EXT_MAGIC = 1024, 0xEF53
@@ -31,7 +35,7 @@ _XFS_MAGIC = b"XFSB"
 _XFS = struct.Struct(">4s28x16s60x12s")  # sb_magicnum, sb_uuid at 32, sb_fname at 108
 
 _BTRFS_OFFSET, _BTRFS_MAGIC = 0x10000, b"_BHRfS_M"
-_BTRFS = struct.Struct("<32x16s16x8s227x256s")  # fsid at 32, magic at 64, label at 299
+_BTRFS = struct.Struct("<32x16s16x8s64xQ155x256s")  # fsid at 32, magic at 64, num_devices at 136, label at 299
 
 _FAT_SIGNATURE = struct.Struct("<510xH")
 _FAT32 = struct.Struct("<67xI11s8s")  # serial at 67, label, "FAT32   "
@@ -74,8 +78,8 @@ def _xfs(start: bytes) -> FileSystem | None:
 def _btrfs(block: bytes) -> FileSystem | None:
     if len(block) < _BTRFS.size:
         return None
-    uuid, magic, label = _BTRFS.unpack_from(block)
-    return FileSystem("btrfs", _uuid(uuid), _text(label)) if magic == _BTRFS_MAGIC else None
+    uuid, magic, devices, label = _BTRFS.unpack_from(block)
+    return FileSystem("btrfs", _uuid(uuid), _text(label), max(1, devices)) if magic == _BTRFS_MAGIC else None
 
 
 def _fat(start: bytes) -> FileSystem | None:

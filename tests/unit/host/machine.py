@@ -20,7 +20,7 @@ class FakeMachine:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.places = Places(*(base / name for name in ("proc", "sys", "dev", "run")))
+        self.places = Places(*(base / name for name in ("proc", "sys", "dev", "run", "etc")))
         self.write("proc/sys/kernel/osrelease", "6.1.0-9-test\n")
         self.write("proc/sys/kernel/arch", "x86_64\n")
         self.write("proc/sys/kernel/hostname", "fake\n")

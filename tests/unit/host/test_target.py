@@ -150,12 +150,59 @@ def test_btrfs_is_found_by_the_disk_it_was_mounted_from_and_mounted_from_its_top
     assert found.device.drivers == ("sd_mod", "ahci")
 
 
-def test_btrfs_of_two_disks_is_refused(machine: FakeMachine) -> None:
+def second_disk(machine: FakeMachine) -> None:
+    """sdb on an NVMe controller's bus, for what lies on two disks."""
+    machine.device("pci0000:00/0000:00:06.0/nvme/nvme0/nvme0n1", "259:0")
+    machine.driver("pci0000:00/0000:00:06.0", "nvme", module="nvme")
+
+
+def test_btrfs_of_two_disks_needs_the_drivers_of_both(machine: FakeMachine) -> None:
+    second_disk(machine)
+    machine.mounts("27 1 0:33 / / rw - btrfs /dev/sda1 rw")
+    for name in ("sda1", "nvme0n1"):
+        machine.write(f"sys/fs/btrfs/uuid-1/devices/{name}", "")
+    found = locate("/var/crash", machine.places)
+    assert found.node == "/dev/sda1"
+    assert found.device.drivers == ("sd_mod", "ahci", "nvme")
+    assert found.device.assembled == ()
+
+
+def test_btrfs_with_a_disk_that_is_gone_is_one_error(machine: FakeMachine) -> None:
     machine.mounts("27 1 0:33 / / rw - btrfs /dev/sda1 rw")
     for name in ("sda1", "sdb1"):
         machine.write(f"sys/fs/btrfs/uuid-1/devices/{name}", "")
-    with pytest.raises(HostError, match="btrfs of 2 devices"):
+    with pytest.raises(HostError, match="target /var/crash: sdb1 is no block device here"):
         locate("/var/crash", machine.places)
+
+
+def test_drivers_have_their_names_in_sysfs_too_built_in_or_not(machine: FakeMachine) -> None:
+    assert locate("/", machine.places).device.driver_names == ("sd", "ahci")
+
+
+def test_a_file_system_of_fstab_that_is_not_mounted_is_warned_of(machine: FakeMachine) -> None:
+    machine.write("etc/fstab", "/dev/sda1 / ext4 defaults 0 1\n/dev/sdb1  /var/crash xfs noauto 0 0\n# /dev/x /var x\n")
+    (warning,) = locate("/var/crash", machine.places).warnings
+    assert (
+        "names a file system for /var/crash that is not mounted; a dump would go to /dev/sda1, the disk of /" in warning
+    )
+    assert locate("/srv", machine.places).warnings == ()
+    machine.mounts("27 1 8:1 / / rw - ext4 /dev/sda1 rw", "28 27 8:1 /x /var/crash rw - ext4 /dev/sda1 rw")
+    assert locate("/var/crash/today", machine.places).warnings == ()
+
+
+def test_a_disk_that_can_be_taken_out_is_warned_of(machine: FakeMachine) -> None:
+    machine.write(f"sys/devices/{machine.disk}/removable", "1\n")
+    (warning,) = locate("/var/crash", machine.places).warnings
+    assert "sda1, which can be taken out" in warning
+
+
+def test_what_hangs_is_refused_without_being_asked(machine: FakeMachine, tmp_path: Path) -> None:
+    """A name below a FUSE mount is never looked up: here it would be a link in a circle."""
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "mnt/loop").symlink_to("loop")
+    machine.mounts("27 1 8:1 / / rw - ext4 /dev/sda1 rw", f"28 27 0:50 / {tmp_path}/mnt rw - fuse.sshfs there rw")
+    with pytest.raises(HostError, match=r"lies on fuse.sshfs .*: a FUSE file system needs its own program"):
+        locate(f"{tmp_path}/mnt/loop/crash", machine.places)
 
 
 def test_a_symbolic_link_is_followed_to_where_it_really_lies(machine: FakeMachine, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def image_of(folder: Path, *more: archive.Entry) -> Path:
 
 
 def laid(image: Path, kernel: Kernel, *extra: OverlayFile) -> dict[str, bytes]:
-    return overlay.files(image, kernel, ("virtio_blk",), (TARGET,), "rehearsal", extra)
+    lent = overlay.Lent(("virtio_blk",), ("ext4",))
+    return overlay.files(overlay.carried(image), kernel, lent, (TARGET,), "rehearsal", extra)
 
 
 def test_drivers_the_image_lacks_are_brought_and_come_first(tmp_path: Path, kernel: Kernel) -> None:

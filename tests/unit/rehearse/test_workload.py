@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from kdumpd.rehearse.guest import GuestDisk, Orders
+from kdumpd.rehearse.guest import Orders
+from kdumpd.rehearse.guestdisks import GuestDisk
 from kdumpd.rehearse.workload import PAGE, Kind, amounts, mark, marked_page, nonce_page
 
 
@@ -35,8 +36,8 @@ def test_orders_survive_the_way_into_the_guest() -> None:
         nonce="n",
         panic="sysrq",
         modules=("/a.ko",),
-        disks=(GuestDisk("/dev/vda", "/targets/0", read_only=False, free=None),),
-        scratch="/dev/vdb",
+        disks=(GuestDisk("UUID=b3a1", "/targets/0", read_only=False, free=None, made=("/var/crash",)),),
+        scratch="UUID=5c",
         load={"slab": 16},
         policy="{}",
         targets="{}",

@@ -55,6 +55,52 @@ def test_a_device_is_found_by_uuid_and_by_label(tmp_path: Path) -> None:
     assert find("LABEL=nothing", where) is None
 
 
+def add_btrfs(tmp_path: Path, name: str, devices: int, holders: int = 0) -> None:
+    """A device of a btrfs that lies on so many."""
+    add(tmp_path, name, uuid=bytes(16), holders=holders)
+    content = bytearray(0x11000)
+    content[0x10020:0x10030] = RAW
+    content[0x10040:0x10048] = b"_BHRfS_M"
+    content[0x10088] = devices
+    (tmp_path / "dev" / name).write_bytes(content)
+
+
+def mounted_with(device: Device, tmp_path: Path) -> str:
+    """The options that such a device is mounted with."""
+    given = []
+
+    def mount(device: str, directory: str, kind: str, options: str) -> None:
+        given.append(options)
+
+    place = Place(f"UUID={EXT4.uuid}", "btrfs", "/", "/var/crash", "subvolid=5")
+    attach(place, device, str(tmp_path / "mnt"), mount)
+    return given[0]
+
+
+def test_every_device_of_a_btrfs_is_waited_for_and_named_when_it_is_mounted(tmp_path: Path) -> None:
+    where, name = places(tmp_path), f"UUID={EXT4.uuid}"
+    add_btrfs(tmp_path, "vda", 2)
+    threading.Timer(0.1, add_btrfs, (tmp_path, "vdb", 2)).start()
+    found = wait_for(name, time.monotonic() + 10, time.monotonic, where)
+    assert mounted_with(found, tmp_path) == f"subvolid=5,device={tmp_path}/dev/vdb"
+
+
+def test_a_btrfs_that_lost_a_device_is_mounted_without_it(tmp_path: Path) -> None:
+    where, name = places(tmp_path), f"UUID={EXT4.uuid}"
+    add_btrfs(tmp_path, "vda", 2)
+    found = wait_for(name, time.monotonic(), time.monotonic, where)
+    assert mounted_with(found, tmp_path) == "subvolid=5,degraded"
+
+
+def test_a_disk_below_a_device_of_a_btrfs_is_not_one_of_them(tmp_path: Path) -> None:
+    where, name = places(tmp_path), f"UUID={EXT4.uuid}"
+    for disk, holders in (("sda", 1), ("dm-0", 0), ("sdb", 0)):
+        add_btrfs(tmp_path, disk, 2, holders)
+    found = find(name, where)
+    assert found is not None
+    assert found.members == (f"{tmp_path}/dev/dm-0", f"{tmp_path}/dev/sdb")
+
+
 def test_a_mirror_is_never_one_of_its_members(tmp_path: Path) -> None:
     where, name = places(tmp_path), f"UUID={EXT4.uuid}"
     add(tmp_path, "sda1")

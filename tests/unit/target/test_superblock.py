@@ -43,6 +43,8 @@ def test_xfs(tmp_path: Path) -> None:
 def test_btrfs(tmp_path: Path) -> None:
     path = disk(tmp_path, (0x10020, RAW), (0x10040, b"_BHRfS_M"), (0x1012B, b"dumps"))
     assert superblock.read(path) == FileSystem("btrfs", UUID, "dumps")
+    path = disk(tmp_path, (0x10020, RAW), (0x10040, b"_BHRfS_M"), (0x10088, struct.pack("<Q", 3)))
+    assert superblock.read(path) == FileSystem("btrfs", UUID, "", devices=3)
 
 
 def test_fat32_and_fat16(tmp_path: Path) -> None:

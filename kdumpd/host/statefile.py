@@ -1,0 +1,42 @@
+"""A JSON document under /var/lib/kdumpd: replaced in one step, for root alone.
+
+Called by what keeps a record there (`prove`, `rehearse`). May import `errors`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from kdumpd.errors import HostError
+
+
+def folder(root: Path) -> Path:
+    """Where kdumpd keeps what it knows of the system at `root`."""
+    return root / "var" / "lib" / "kdumpd"
+
+
+def replace(path: Path, document: Mapping[str, object]) -> None:
+    """The document is at `path`, whole, on the disk and readable by its owner alone; HostError where it cannot be."""
+    temporary = ""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A name of its own, so that two writers never share one; mkstemp makes it 0600.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "w") as stream:
+            json.dump(document, stream, sort_keys=True)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        remedy = "run it as root" if isinstance(error, PermissionError) else "make that folder one it can write to"
+        raise HostError(f"{path}: cannot be written: {error.strerror}; {remedy}") from error
+    finally:
+        if temporary:
+            with suppress(FileNotFoundError):
+                Path(temporary).unlink()

@@ -1,0 +1,91 @@
+"""How the machine's disks are made like the host's: by what the armed image expects and what the host's devices are.
+
+    targets of the image ─► UUID, file system, directories       drivers of the host's disk ─► QEMU's controller
+
+What cannot be made alike is said in `Disk.unlike`. Called by `cli.rehearse` and the tests. May import `host`, `steps`
+and of `rehearse` `controllers`, `disks` and `scenario`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from kdumpd.errors import HostError
+from kdumpd.host import target as host_target
+from kdumpd.host.target import Places
+from kdumpd.policy.model import Policy
+from kdumpd.rehearse import controllers, disks
+from kdumpd.rehearse.scenario import Disk
+from kdumpd.steps.build import CaptureTarget
+
+_UUID = "UUID="
+
+
+class HostDisk(NamedTuple):
+    """What a target's disk is here: the names of its drivers, nearest first, and the layers that assemble it."""
+
+    drivers: tuple[str, ...] = ()
+    assembled: tuple[str, ...] = ()
+
+
+def host_disks(policy: Policy, places: Places | None = None) -> dict[str, HostDisk]:
+    """The host's disks by target; one that is not understood is left out."""
+    found = {}
+    for target in policy.targets:
+        try:
+            facts = host_target.locate(target.path, places or Places())
+        except HostError:
+            continue
+        found[target.path] = HostDisk(facts.device.driver_names, facts.device.assembled)
+    return found
+
+
+def like(
+    targets: Iterable[CaptureTarget],
+    host: Mapping[str, HostDisk],
+    trouble: Callable[[str], str] = disks.trouble_making,
+) -> tuple[Disk, ...]:
+    """A disk for each device of the image's targets, as like the host's as QEMU and this machine's programs can make.
+
+    `trouble` says why a kind of file system cannot be made here.
+    """
+    groups: dict[str, list[CaptureTarget]] = {}
+    for target in targets:
+        groups.setdefault(target.device, []).append(target)
+    return tuple(_disk(group, host.get(group[0].path, HostDisk()), trouble) for group in groups.values())
+
+
+def _disk(group: list[CaptureTarget], here: HostDisk, trouble: Callable[[str], str]) -> Disk:
+    target = group[0]
+    paths = ", ".join(one.path for one in group)
+    unlike = []
+    controller = controllers.emulated(here.drivers)
+    if controller is None:
+        known = here.drivers[0] if here.drivers else "not found out"
+        unlike.append(
+            f"that the capture kernel drives this host's disk controller (driver {known}), which QEMU does not "
+            f"emulate: the VM's {paths} lay on a virtio disk"
+        )
+    why = trouble(target.fstype)
+    if why:
+        unlike.append(f"that the image mounts {target.fstype} ({why}): the VM's {paths} lay on ext4")
+    if target.assembled:
+        layers = " on ".join(here.assembled) or "RAID or LVM"
+        unlike.append(f"that the image puts {layers} together: the VM's {paths} lay on a plain disk")
+    has_uuid = target.device.startswith(_UUID)
+    if not has_uuid:
+        unlike.append(f"that {target.device} is found by that name: the VM's {paths} lay on a disk found by its UUID")
+    # A serial number of FAT is no UUID of another file system.
+    keeps_uuid = has_uuid and not (why and target.fstype == "vfat")
+    return Disk(
+        directories=tuple(one.path for one in group),
+        inside=tuple(one.directory for one in group),
+        kind="ext4" if why else target.fstype,
+        uuid=target.device.removeprefix(_UUID) if keeps_uuid else "",
+        options="" if why else target.options,
+        controller=controller or controllers.VIRTIO_BLK,
+        own_driver=controller is not None,
+        own_kind=not why,
+        unlike=tuple(unlike),
+    )
