@@ -3,38 +3,109 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdumpd.cli.plan import situation
-from kdumpd.plan import render, state
+from kdumpd.cli.ink import show
+from kdumpd.cli.plan import KEPT, situation
+from kdumpd.errors import HostError, KdumpdError, PolicyError
+from kdumpd.host import facts
+from kdumpd.plan import render, source, state
 from kdumpd.plan.carry import carry_out
-from kdumpd.plan.decide import decide
+from kdumpd.plan.decide import Plan, decide
+from kdumpd.plan.gather import gather
+from kdumpd.plan.line import plain
+from kdumpd.plan.situation import Situation
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+@dataclass
+class _Report:
+    """What is told while it happens, and as one document at the end with --json."""
+
+    as_json: bool
+    done: list[str] = field(default_factory=list)
+    document: dict[str, object] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        self.done.append(line)
+        if not self.as_json:
+            show([plain(line)])
+
+    def plan(self, plan: Plan, found: Situation) -> None:
+        self.document = render.document(plan, found)
+        if not self.as_json:
+            show(render.lines(plan, found))
+
+    def end(self, result: str, error: str = "") -> None:
+        if self.as_json:
+            whole = {**(self.document or render.refused(())), "result": result, "done": self.done, "error": error}
+            print(json.dumps(whole, indent=2))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the plan and carries it out; 0 armed (or, in another root, built), 1 when something stands in the way."""
+    """Prints the plan and carries it out; 0 armed (--root, --kernel: built), 1 when something stands in the way."""
     root = Path(options.root).resolve()
+    report = _Report(options.json)
+    try:
+        return _apply(options, root, report)
+    except PolicyError as error:
+        report.document = render.refused(error.problems)
+        report.end("refused", error.problems[0])
+        _keep(options, root)
+        raise PolicyError((*error.problems, f"kdumpd apply: the policy is not valid; {KEPT}")) from error
+    except KdumpdError as error:
+        report.end("failed", str(error))
+        raise
+
+
+def _apply(options: argparse.Namespace, root: Path, report: _Report) -> int:
+    if options.kernel is not None and not facts.kernel_files(options.kernel, root).modules:
+        raise HostError(
+            f"--kernel {options.kernel}: there is no lib/modules/{options.kernel}; name an installed kernel"
+        )
     # Everything that could stand in the way is told before anything is touched, the lock included.
-    if not _possible(decide(situation(options)).blocked):
+    mark = state.lock_mark(root)
+    found = situation(options, options.kernel or "")
+    plan = decide(found)
+    if _is_blocked(plan, found, report):
         return 1
-    with state.locked(root, lambda line: print(f"kdumpd apply: {line}", file=sys.stderr, flush=True)):
-        # Who held the lock may have done it all.
-        found = situation(options)
-        plan = decide(found)
-        if not _possible(plan.blocked):
-            return 1
-        for line in render.lines(plan, found):
-            _say(line)
-        carry_out(plan, found, root, _say)
+    with state.locked(root, _waiting) as before:
+        if before != mark:
+            # Who held the lock may have done it all.
+            found = situation(options, options.kernel or "")
+            plan = decide(found)
+            if _is_blocked(plan, found, report):
+                return 1
+        report.plan(plan, found)
+        carry_out(plan, found, root, report.say)
+    report.end("armed" if found.load else "built")
     return 0
 
 
-def _possible(blocked: tuple[str, ...]) -> bool:
-    for line in blocked:
+def _keep(options: argparse.Namespace, root: Path) -> None:
+    """What the last good policy calls for is loaded, where something else has unloaded it in the meantime."""
+    if root != Path("/") or options.kernel is not None or state.disarmed_file().exists():
+        return
+    policy = source.last_good(root, facts.read().kernel.release)
+    if policy is None:
+        return
+    with state.locked(root, _waiting):
+        found = gather(policy)
+        plan = decide(found)
+        if plan.steps:
+            carry_out(plan, found, root, lambda line: print(f"{line}, by the last good policy", file=sys.stderr))
+
+
+def _waiting(line: str) -> None:
+    print(f"kdumpd apply: {line}", file=sys.stderr, flush=True)
+
+
+def _is_blocked(plan: Plan, found: Situation, report: _Report) -> bool:
+    for line in plan.blocked:
         print(f"kdumpd apply: {line}", file=sys.stderr)
-    return not blocked
+    if plan.blocked:
+        report.document = render.document(plan, found)
+        report.end("refused", plan.blocked[0])
+    return bool(plan.blocked)

@@ -7,38 +7,41 @@ import json
 import sys
 from pathlib import Path
 
-from kdumpd.plan import render
+from kdumpd.cli.ink import show
+from kdumpd.errors import PolicyError
+from kdumpd.plan import render, source
 from kdumpd.plan.decide import decide
 from kdumpd.plan.gather import gather
 from kdumpd.plan.situation import Situation
-from kdumpd.policy.load import load
 
 #: Exit codes: nothing to do, error, changes pending.
 DONE, ERROR, PENDING = 0, 1, 3
 
-DEFAULT_POLICY = "/etc/kdumpd.yaml"
+KEPT = "nothing was changed by it: what was armed with the last good policy stays armed"
 
 
-def situation(options: argparse.Namespace) -> Situation:
-    """The situation that the arguments name; the default policy of another root is the one there."""
+def situation(options: argparse.Namespace, release: str = "") -> Situation:
+    """The situation that the arguments name; PolicyError when the policy is not valid."""
     root = Path(options.root).resolve()
-    policy = options.policy
-    if policy == DEFAULT_POLICY:
-        policy = str(root / policy.lstrip("/"))
-    return gather(load(policy), root)
+    policy, file = source.read(source.path_in(root, options.policy))
+    return gather(policy, root, file=file, release=release)
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the plan; 0 nothing to do, 3 changes pending, 1 when something stands in the way."""
-    found = situation(options)
+    try:
+        found = situation(options)
+    except PolicyError as error:
+        if options.json:
+            print(json.dumps(render.refused(error.problems), indent=2))
+        raise PolicyError((*error.problems, f"kdumpd plan: the policy is not valid; {KEPT}")) from error
     plan = decide(found)
     if options.json:
         print(json.dumps(render.document(plan, found), indent=2))
     else:
-        for line in render.lines(plan, found):
-            print(line)
+        show(render.lines(plan, found))
         for line in plan.blocked:
             print(f"kdumpd plan: {line}", file=sys.stderr)
     if plan.blocked:
         return ERROR
-    return PENDING if plan.steps else DONE
+    return PENDING if plan.everything else DONE

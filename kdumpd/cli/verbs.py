@@ -95,16 +95,28 @@ VERBS: tuple[Verb, ...] = (
         "apply",
         "build what is stale, load it, and prove that it is loaded",
         "kdumpd.cli.apply:run",
-        (POLICY, ROOT),
+        (
+            POLICY,
+            ROOT,
+            _argument(
+                "--kernel",
+                metavar="RELEASE",
+                help="build the image of this installed kernel and nothing else: for the hooks of kernel packages",
+            ),
+            JSON,
+        ),
         exits=(
-            Exit(0, "armed: the image is in place and the kernel says that it is loaded; with --root, built"),
+            Exit(0, "armed: the image is in place and the kernel says that it is loaded; --root, --kernel: built"),
             ERROR,
         ),
         description=(
             "Prints the plan and carries it out, under one lock: a second apply waits, and says for whom. The "
             "image is built beside the old one and takes its place in one step, so that a build that fails or is "
             "cut leaves the old one. The crash kernel is loaded by kexec_file_load, or by kexec_load where the "
-            "kernel refuses that, and the refusal is told; then the kernel is asked whether one is loaded.\n\n"
+            "kernel refuses that, and the refusal is told; then the kernel is asked whether one is loaded, and the "
+            "reserved memory is looked at.\n\n"
+            "Where a kernel newer than the running one is installed, its image is built too. A policy that is not "
+            "valid is refused, and the last good one stays armed.\n\n"
             "What was loaded is recorded beside the image as well: kdumpd-early.service loads it at the next boot "
             "before the file systems are mounted."
         ),
@@ -121,13 +133,28 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "disarm",
+        "unload the crash kernel, until apply or the next boot",
+        "kdumpd.cli.disarm:run",
+        (JSON,),
+        exits=(Exit(0, "no crash kernel is loaded"), ERROR),
+        description=(
+            "The kernel itself confirms that nothing is loaded. kdumpd.service leaves it so, and status says that "
+            "the machine was disarmed; apply arms it again, and so does the next boot."
+        ),
+    ),
+    Verb(
         "rehearse",
         "crash a throwaway VM with this policy, kernel and image, and verify the dump from outside",
         "kdumpd.cli.rehearse:run",
         (
             POLICY,
             _argument("--memory", metavar="SIZE", default="2G", help="the VM's memory (default %(default)s)"),
-            _argument("--crashkernel", metavar="SIZE", default="128M", help="its reservation (default %(default)s)"),
+            _argument(
+                "--crashkernel",
+                metavar="SIZE",
+                help="its reservation (default: this machine's own for the image that it is armed with, else 128M)",
+            ),
             _argument(
                 "--kernel",
                 metavar="KERNEL",
@@ -154,8 +181,10 @@ VERBS: tuple[Verb, ...] = (
             "it holds what the level keeps and nothing of what it leaves out, the log and the panic message are "
             "there. Nothing of the host is changed or mounted.\n\n"
             "The image is the one that this machine is armed with, byte for byte, if it is for this kernel and "
-            "this policy; what a VM needs beside it lies in a second initrd. Else it is built for the occasion. A "
-            "VM cannot prove that the capture kernel drives this host's disks: the verdict says so."
+            "this policy; what a VM needs beside it lies in a second initrd. Else it is built for the occasion. For "
+            "an armed image the VM's disks have the UUIDs, the file systems and, where QEMU emulates it, the disk "
+            "controller of the host's targets, and the result is kept for kdumpd status. What a VM cannot prove is "
+            "said with the verdict."
         ),
     ),
     Verb(

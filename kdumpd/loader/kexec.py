@@ -89,6 +89,21 @@ def load(step: LoadCrashKernel, kexec: str | None = None, sys: Path = Path("/sys
     )
 
 
+def unload(kexec: str | None = None, sys: Path = Path("/sys")) -> None:
+    """No crash kernel is loaded, which the kernel itself confirms; LoadError has both system calls' refusals."""
+    kexec = kexec or program.require("kexec", "kexec-tools")
+    refusals: list[str] = []
+    for call in Call:
+        outcome = program.run((kexec, "-p", call.value, "-u"))
+        if outcome.code == 0 and not facts.crash_state(sys)[1]:
+            return
+        refusals.append(reason(outcome.errors.strip().replace("\n", "; ")[-300:] or outcome.complaint))
+    raise LoadError(
+        f"the crash kernel is still loaded; kexec_file_load: {refusals[0]}; kexec_load: {refusals[1]}; "
+        "see dmesg for the kernel's own words"
+    )
+
+
 def _left(sys: Path) -> str:
     """What a refused load has left."""
     if facts.crash_state(sys)[1]:

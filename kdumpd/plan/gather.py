@@ -5,20 +5,21 @@ Reads only. Called by the verbs `plan` and `apply`. May import every layer below
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from kdumpd.errors import HostError, KdumpdError, PolicyError
 from kdumpd.host import facts as host_facts
+from kdumpd.host import program
 from kdumpd.host import target as host_target
 from kdumpd.host.facts import HostFacts
 from kdumpd.host.target import Places, TargetFacts
-from kdumpd.image import build
-from kdumpd.loader import commandline
-from kdumpd.plan import state
-from kdumpd.plan.situation import Situation
+from kdumpd.image import build, memory
+from kdumpd.loader import commandline, contents
+from kdumpd.loader.contents import Found
+from kdumpd.plan import kernels, state
+from kdumpd.plan.situation import PolicyFile, Situation
 from kdumpd.policy import compiled, memmap
 from kdumpd.policy.model import Boot, Policy
 from kdumpd.steps.build import BuildImage, CaptureTarget
@@ -37,10 +38,7 @@ def obstacles(facts: HostFacts, load: bool) -> tuple[str, ...]:
         )
     found = []
     if load and not facts.reservation:
-        found.append(
-            "reservation: no memory is reserved for a crash kernel; add crashkernel=192M to the kernel's command line "
-            "in the boot loader and restart"
-        )
+        found.append(_unreserved(facts))
     if not release:
         found.append("kernel: no kernel is installed there: lib/modules has no release; install a kernel's package")
     elif facts.kernel.modules is None:
@@ -91,17 +89,6 @@ def choose_boot(boot: Boot, targets: Iterable[TargetFacts]) -> tuple[str, str]:
     return boot.value, "capture_kernel.boot says so"
 
 
-def _newest_release(root: Path) -> str:
-    """The newest kernel installed under `root`, "" without any."""
-    folders = (root / "lib" / "modules", root / "usr" / "lib" / "modules")
-    names = {entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir() if entry.is_dir()}
-
-    def by_version(name: str) -> list[tuple[int, int, str]]:
-        return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
-
-    return max(names, key=by_version, default="")
-
-
 def _targets(policy: Policy, places: Places, root: Path, blocked: list[str]) -> tuple[TargetFacts, ...]:
     found = []
     for target in policy.targets:
@@ -125,17 +112,72 @@ def machine_of(facts: HostFacts) -> commandline.Machine:
     return commandline.Machine(facts.machine, facts.cpus, facts.boot_cpu, facts.reservation, facts.kernel.release)
 
 
-def gather(policy: Policy, root: Path = Path("/"), places: Places | None = None) -> Situation:
+def _unreserved(facts: HostFacts) -> str:
+    asked = [word for word in facts.command_line.split() if word.startswith("crashkernel=")]
+    if not asked:
+        return (
+            "reservation: no memory is reserved for a crash kernel; add crashkernel=192M to the kernel's command line "
+            "in the boot loader and restart"
+        )
+    return (
+        f"reservation: the kernel could not reserve what its command line asks for ({' '.join(asked)}); "
+        "see `dmesg | grep -i crashkernel`, correct it in the boot loader and restart"
+    )
+
+
+#: Programs of other kdump services, and what people call those.
+_RIVALS = (("kdump-config", "kdump-tools"), ("kdumpctl", "kdump-utils"), ("kdumptool", "SUSE's kdump"))
+
+
+def _rival() -> str:
+    return next((name for command, name in _RIVALS if program.find(command)), "")
+
+
+def gather(
+    policy: Policy,
+    root: Path = Path("/"),
+    places: Places | None = None,
+    file: PolicyFile | None = None,
+    release: str = "",
+) -> Situation:
     """The situation of the machine for this policy; what stands in the way is collected, not raised.
 
     Another `root` is for installers, which mount the new system on this machine's own disks: kernel files, image and
     state are those of the system there, mounts, devices and hardware are this machine's, and nothing is loaded.
+    A `release` is that of an installed kernel whose image is wanted and nothing else; without one it is the running
+    kernel's situation (in another root: the newest one's there), and the one of a newer kernel ahead of its boot.
     """
     places = places or Places()
-    load = root == Path("/")
+    file = file or PolicyFile()
     facts = host_facts.read(root, places)
+    running = facts.kernel.release
+    load = root == Path("/") and not release
+    if release or not load:
+        facts = replace(facts, kernel=host_facts.kernel_files(release or kernels.newest(root), root))
+    found = _situation(policy, root, places, file, facts, load)
     if not load:
-        facts = replace(facts, kernel=host_facts.kernel_files(_newest_release(root), root))
+        return replace(found, running=running if root == Path("/") else "")
+    next_release = kernels.newer(root, running)
+    ahead = None
+    if next_release:
+        theirs = replace(facts, kernel=host_facts.kernel_files(next_release, root))
+        ahead = replace(_situation(policy, root, places, file, theirs, load=False), running=running)
+    record = found.state.loaded
+    held = Found.UNKNOWN
+    if facts.loaded and record is not None and record.pieces_boot_id == record.boot_id == facts.boot_id:
+        held = contents.look(record.pieces, places.proc / "kcore")
+    return replace(
+        found,
+        running=running,
+        ahead=ahead,
+        memory=held,
+        rival=_rival(),
+        disarmed=state.disarmed_file(places.run).exists(),
+    )
+
+
+def _situation(policy: Policy, root: Path, places: Places, file: PolicyFile, facts: HostFacts, load: bool) -> Situation:
+    """The situation of one kernel."""
     release = facts.kernel.release
     blocked = list(obstacles(facts, load))
     targets = _targets(policy, places, root, blocked)
@@ -147,6 +189,7 @@ def gather(policy: Policy, root: Path = Path("/"), places: Places | None = None)
     except KdumpdError as error:
         blocked.append(str(error))
     image = state.image_of(root, release)
+    on_disk = state.read(root, release)
     step = inputs = None
     if not blocked and facts.kernel.modules is not None:
         step = BuildImage(
@@ -159,17 +202,20 @@ def gather(policy: Policy, root: Path = Path("/"), places: Places | None = None)
             boot=boot,
             dracut_modules=tuple(dict.fromkeys(name for target in targets for name in target.device.dracut_modules)),
             hands_off=hints.hands_off,
-            reservation=facts.reservation if load else None,
+            reservation=facts.reservation if root == Path("/") else None,
             engine=policy.scan.engine.value,
             firmware=root / "lib" / "firmware",
         )
         try:
             inputs = build.inputs(step)
+            if on_disk.manifest is not None and on_disk.manifest.inputs == inputs and load:
+                # What is to be built is checked when it is there; this one is, and the reservation may be another.
+                memory.check(on_disk.manifest.unpacked, facts.reservation, str(image))
         except KdumpdError as error:
             blocked.append(str(error))
     return Situation(
         facts=facts,
-        state=state.read(root, release),
+        state=on_disk,
         step=step,
         inputs=inputs,
         boot_reason=boot_reason,
@@ -178,4 +224,6 @@ def gather(policy: Policy, root: Path = Path("/"), places: Places | None = None)
         blocked=tuple(blocked),
         image=image,
         load=load,
+        policy_file=file,
+        nodes={target.path: target.node for target in targets},
     )

@@ -1,18 +1,34 @@
-"""A plan as text and as JSON; both verbs print the same. Pure. May import `plan`, `loader` and `steps`."""
+"""A plan as text and as JSON; the verbs print the same. Pure. May import `plan`, `loader` and `steps`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kdumpd.loader.kexec import Call, load_arguments
 from kdumpd.plan.decide import Plan, Step
+from kdumpd.plan.line import Line, Span, Style, plain
 from kdumpd.plan.situation import Situation
 from kdumpd.steps.build import BuildImage
+from kdumpd.steps.reason import Reason
+
+_INDENT = "    "
+
+
+def reason_documents(reasons: Iterable[Reason]) -> list[dict[str, str]]:
+    """Reasons for `--json`; `old` and `new` only where something has both."""
+    return [
+        {"cause": reason.cause.value, "text": reason.text}
+        | ({"old": reason.old, "new": reason.new} if reason.old or reason.new else {})
+        for reason in reasons
+    ]
 
 
 def _document(step: Step) -> dict[str, object]:
+    why = {"reasons": [reason.text for reason in step.reasons], "causes": reason_documents(step.reasons)}
     if isinstance(step, BuildImage):
         return {
             "step": "build-image",
-            "reasons": list(step.reasons),
+            **why,
             "image": str(step.output),
             "kernel": step.release,
             "boot": step.boot,
@@ -23,7 +39,7 @@ def _document(step: Step) -> dict[str, object]:
         }
     return {
         "step": "load-crash-kernel",
-        "reasons": list(step.reasons),
+        **why,
         "kernel": step.release,
         "image": str(step.image),
         "command_line": step.command_line,
@@ -40,25 +56,60 @@ def document(plan: Plan, situation: Situation) -> dict[str, object]:
         "blocked": list(plan.blocked),
         "boot_reason": plan.boot_reason,
         "scan": situation.inputs.scan if situation.inputs else "",
-        "steps": [_document(step) for step in plan.steps],
+        "steps": [_document(step) for step in plan.everything],
+        "notes": list(plan.notes),
     }
 
 
-def lines(plan: Plan, situation: Situation) -> tuple[str, ...]:
+def refused(problems: Iterable[str]) -> dict[str, object]:
+    """The plan for `--json` where the policy is not valid: its problems stand in the way."""
+    return {
+        "version": 1,
+        "kernel": "",
+        "reservation": 0,
+        "blocked": [*problems],
+        "boot_reason": "",
+        "scan": "",
+        "steps": [],
+        "notes": [],
+    }
+
+
+def lines(plan: Plan, situation: Situation) -> tuple[Line, ...]:
     """The plan for a person: each step, and why."""
     if plan.blocked:
         return ()
-    if not plan.steps:
+    out: list[Line] = []
+    if not plan.everything:
         loaded = "loaded" if situation.load else "in place"
-        return (f"nothing to do: the image for kernel {situation.facts.kernel.release} is up to date and {loaded}",)
-    out = []
-    for step in plan.steps:
+        said = f"the image for kernel {situation.facts.kernel.release} is up to date and {loaded}"
+        out.append((Span("nothing to do", Style.GOOD_HEAD), Span(f": {said}")))
+    for step in plan.everything:
         if isinstance(step, BuildImage):
-            out.append(f"build {step.output} ({step.boot}: {plan.boot_reason})")
-            out += [f"    page scan {situation.inputs.scan}"] if situation.inputs else []
+            out.append((Span(f"build {step.output}", Style.HEAD), Span(f" ({step.boot}: {plan.boot_reason})")))
+            scan = _scan(step, situation)
+            out += [plain(f"{_INDENT}page scan {scan}", Style.FAINT)] if scan else []
         else:
-            out.append(f"load kernel {step.release} and {step.image}")
-        out += [f"    because {reason}" for reason in step.reasons]
+            out.append(plain(f"load kernel {step.release} and {step.image}", Style.HEAD))
+        out += [_because(reason) for reason in step.reasons]
         if not isinstance(step, BuildImage):
-            out.append(f"    with {step.command_line}")
+            out.append(plain(f"{_INDENT}with {step.command_line}", Style.FAINT))
+    out += [(Span("note", Style.CARE), Span(f": {note}")) for note in plan.notes]
     return tuple(out)
+
+
+def _scan(step: BuildImage, situation: Situation) -> str:
+    of = situation
+    if situation.ahead is not None and step.release == situation.ahead.facts.kernel.release:
+        of = situation.ahead
+    return of.inputs.scan if of.inputs else ""
+
+
+def _because(reason: Reason) -> Line:
+    """A reason, in which the old value and the new one differ by colour too."""
+    change = f"{reason.old} to {reason.new}"
+    before, found, after = reason.text.partition(change) if reason.old and reason.new else (reason.text, "", "")
+    line = (Span(f"{_INDENT}because "), Span(before, Style.CARE))
+    if not found:
+        return line
+    return (*line, Span(reason.old, Style.BAD), Span(" to "), Span(reason.new, Style.GOOD), Span(after, Style.FAINT))

@@ -1,6 +1,6 @@
-"""What kdumpd keeps under /var/lib/kdumpd: one folder for each kernel release, the record of the last load, the lock.
+"""What lies under /var/lib/kdumpd: an image for each kernel release, the records of build and load, the lock.
 
-Called by `plan.gather` and `plan.carry`. May import `image`, `plan.situation` and `errors`.
+Called by the rest of `plan` and by the verbs. May import `host.statefile`, `image`, `plan.situation` and `errors`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,39 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from kdumpd.errors import HostError, ImageError
+from kdumpd.host import statefile
+from kdumpd.host.statefile import folder
 from kdumpd.image import build, manifest
-from kdumpd.plan.situation import DiskState, LoadedRecord
+from kdumpd.loader.contents import Piece
+from kdumpd.plan.situation import BuiltRecord, DiskState, LoadedRecord
 
 IMAGE = "capture.img"
-
-
-def folder(root: Path) -> Path:
-    """kdumpd's own folder of the system at `root`."""
-    return root / "var" / "lib" / "kdumpd"
+VERSION = 1
 
 
 def image_of(root: Path, release: str) -> Path:
     """Where the image for a release lies."""
     return folder(root) / release / IMAGE
+
+
+def built_beside(image: Path) -> Path:
+    """Where the record of an image's build lies."""
+    return image.with_suffix(".built.json")
+
+
+def loaded_file(root: Path) -> Path:
+    """Where the record of the last load lies."""
+    return folder(root) / "loaded.json"
+
+
+def disarmed_file(run: Path = Path("/run")) -> Path:
+    """What is there from `kdumpd disarm` until the next load or boot."""
+    return run / "kdumpd" / "disarmed"
 
 
 def sha256_of(path: Path) -> str:
@@ -47,9 +62,35 @@ def _read(path: Path) -> str | None:
         return None
 
 
+def _members(text: str | None, of: type) -> dict[str, Any]:
+    """The members of a JSON document that a record has; what a later version adds is left out."""
+    document = json.loads(text or "")
+    if not isinstance(document, dict):
+        raise ValueError("no object")
+    names = {field.name for field in fields(of)}
+    return {name: value for name, value in document.items() if name in names}
+
+
 def _loaded(text: str | None) -> LoadedRecord | None:
     try:
-        return LoadedRecord(**json.loads(text or ""))
+        members = _members(text, LoadedRecord)
+        members["pieces"] = tuple(
+            Piece(str(name), int(address), int(size), str(digest))
+            for name, address, size, digest in members.get("pieces", ())
+        )
+        return LoadedRecord(**members)
+    except (ValueError, TypeError):
+        return None
+
+
+def read_loaded(root: Path) -> LoadedRecord | None:
+    """The record of the last load; None without one that makes sense."""
+    return _loaded(_read(loaded_file(root)))
+
+
+def _built(text: str | None) -> BuiltRecord | None:
+    try:
+        return BuiltRecord(**_members(text, BuiltRecord))
     except (ValueError, TypeError):
         return None
 
@@ -62,21 +103,77 @@ def read(root: Path, release: str) -> DiskState:
         described = None if text is None else manifest.from_json(text, str(build.manifest_beside(image)))
     except ImageError:
         described = None
-    policy = _read(build.policy_beside(image))
-    return DiskState(described, policy, sha256_of(image), _loaded(_read(folder(root) / "loaded.json")))
+    try:
+        size = image.stat().st_size
+    except OSError:
+        size = 0
+    return DiskState(
+        manifest=described,
+        policy_json=_read(build.policy_beside(image)),
+        image_sha256=sha256_of(image),
+        loaded=read_loaded(root),
+        built=_built(_read(built_beside(image))),
+        image_size=size,
+    )
+
+
+def last_good(root: Path, release: str) -> str | None:
+    """The compiled policy that the image for a release was built with, else that of the image built last."""
+    beside = build.policy_beside(image_of(root, release))
+    found = [beside] if beside.is_file() else sorted(folder(root).glob(f"*/{beside.name}"), key=_written)
+    return _read(found[-1]) if found else None
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0
+
+
+def _document(loaded: LoadedRecord) -> dict[str, object]:
+    return {"version": VERSION, **asdict(loaded), "pieces": [*map(list, loaded.pieces)]}
 
 
 def record(root: Path, loaded: LoadedRecord) -> None:
     """The record of the last load is replaced in one step."""
-    path = folder(root) / "loaded.json"
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(asdict(loaded), sort_keys=True) + "\n")
-    temporary.replace(path)
+    statefile.replace(loaded_file(root), _document(loaded))
+
+
+def record_build(image: Path, built: BuiltRecord) -> None:
+    """The record of an image's build is replaced in one step."""
+    statefile.replace(built_beside(image), {"version": VERSION, **asdict(built)})
+
+
+def holder(root: Path, proc: Path = Path("/proc")) -> str:
+    """The process that holds the lock, "" when none does; asked of the kernel (proc_locks(5)) without touching it."""
+    try:
+        inode = (folder(root) / "lock").stat().st_ino
+        lines = (proc / "locks").read_text().splitlines()
+    except OSError:
+        return ""
+    for words in map(str.split, lines):
+        # 1: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF
+        if len(words) == 8 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
+            return words[4]
+    return ""
+
+
+def lock_mark(root: Path) -> int:
+    """A number that is another one after each time that the lock was held; 0 before the first."""
+    try:
+        found = (folder(root) / "lock").stat()
+    except OSError:
+        return 0
+    return found.st_mtime_ns if found.st_size else 0
 
 
 @contextmanager
-def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Holds the one lock of everything that changes something; `waiting` is told when another holds it."""
+def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[int]:
+    """Holds the one lock of everything that changes something; `waiting` is told when another holds it.
+
+    Yields the lock's mark: where it is the `lock_mark` of before, nobody has held it since.
+    """
     path = folder(root) / "lock"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,17 +181,18 @@ def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[None]:
     except OSError as error:
         remedy = "run it as root" if isinstance(error, PermissionError) else "make that folder one it can write to"
         raise HostError(
-            f"{error.filename}: {error.strerror}; apply keeps its images and records there: {remedy}"
+            f"{error.filename}: {error.strerror}; kdumpd keeps its images and records there: {remedy}"
         ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            waiting(f"another kdumpd (process {holder}) is at work; waiting for it to end")
+            process = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            waiting(f"another kdumpd (process {process}) is at work; waiting for it to end")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        mark = os.fstat(descriptor).st_mtime_ns if os.fstat(descriptor).st_size else 0
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield mark
     finally:
         os.close(descriptor)

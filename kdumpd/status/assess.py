@@ -16,7 +16,7 @@ def verdict(plan: Plan, situation: Situation) -> Verdict:
     if plan.blocked:
         return Verdict(False, _first(plan.blocked))
     if plan.steps:
-        return Verdict(False, _first(plan.steps[0].reasons))
+        return Verdict(False, _first(tuple(reason.text for reason in plan.steps[0].reasons)))
     if not situation.facts.loaded:
         return Verdict(False, "no crash kernel is loaded")
     return Verdict(True, f"kernel {release} is loaded with the image that policy, kernel and hardware call for")

@@ -1,6 +1,6 @@
 """The step that builds a capture image, as a value: everything `image.build` needs, and why it is to be done.
 
-Made by `plan` for the running system and by `rehearse` for a throwaway machine. May import the standard library alone.
+Made by `plan` for the running system and by `rehearse` for a throwaway machine. May import `steps.reason`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from kdumpd.steps.reason import Reason
 
 
 class CaptureTarget(NamedTuple):
@@ -50,4 +52,4 @@ class BuildImage:
     reservation: int | None = None
     engine: str = "auto"
     firmware: Path = Path("/lib/firmware")
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()

@@ -1,9 +1,11 @@
-"""The step that loads a crash kernel, as a value. May import the standard library alone."""
+"""The step that loads a crash kernel, as a value. May import `steps.reason`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from kdumpd.steps.reason import Reason
 
 
 @dataclass(frozen=True)
@@ -14,4 +16,4 @@ class LoadCrashKernel:
     image: Path
     command_line: str
     release: str
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()

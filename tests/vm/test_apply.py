@@ -59,7 +59,11 @@ def test_a_changed_policy_is_seen_by_its_keys(root: Path) -> None:
     policy.write_text(before)
     assert planned.returncode == 3
     (step,) = json.loads(planned.stdout)["steps"]
-    assert step["reasons"] == ["the policy changed: dump.level 31 to 17, time_budget 900 to 300"]
+    assert step["reasons"] == [
+        f"the policy changed: dump.level 31 to 17 ({policy}, line 1)",
+        f"the policy changed: time_budget 15min to 5min ({policy}, line 2)",
+    ]
+    assert [cause["cause"] for cause in step["causes"]] == ["policy-changed", "policy-changed"]
 
 
 def test_a_damaged_image_is_seen(root: Path) -> None:
@@ -70,7 +74,8 @@ def test_a_damaged_image_is_seen(root: Path) -> None:
     planned = kdumpd(root, "plan")
     image.write_bytes(whole)
     assert planned.returncode == 3
-    assert "because the image is not the one that its manifest describes: changed or damaged" in planned.stdout
+    cut = f"changed or damaged (cut: {len(whole) // 2} of {len(whole)} bytes)"
+    assert f"because the image is not the one that its manifest describes: {cut}" in planned.stdout
 
 
 def test_a_policy_with_an_error_is_refused_as_check_does(root: Path) -> None:

@@ -82,7 +82,8 @@ def test_plan_says_what_apply_then_does_and_after_it_nothing_is_to_do(
     assert "    because no crash kernel is loaded" in plan
     assert plan[-1] == "== exit 3"
     assert apply[: len(plan) - 1] == plan[:-1]
-    assert apply[-2:] == [f"loaded kernel {release} by kexec_file_load; the kernel confirms it", "== exit 0"]
+    proof = "the kernel confirms it, and command line, kernel and image lie in the reservation"
+    assert apply[-2:] == [f"loaded kernel {release} by kexec_file_load; {proof}", "== exit 0"]
     assert "== loaded 1" in life.console
     assert done == [f"nothing to do: the image for kernel {release} is up to date and loaded", "== exit 0"]
 
@@ -94,7 +95,7 @@ def test_what_was_unloaded_is_loaded_again_from_the_same_image(
     life = live_once(layout, built)
     plan, apply = life.said("plan", 3), life.said("apply", 1)
     assert plan[0].startswith("load kernel ")
-    assert plan[1] == "    because no crash kernel is loaded"
+    assert plan[1] == "    because another program unloaded the crash kernel"
     assert plan[-1] == "== exit 3"
     assert not any(line.startswith("built ") for line in apply)
     assert apply[-1] == "== exit 0"
@@ -104,7 +105,7 @@ def test_what_was_unloaded_is_loaded_again_from_the_same_image(
 def test_a_changed_policy_calls_for_another_image(live_once: LiveOnce, layout: Layout, built: bool) -> None:
     plan = live_once(layout, built).said("plan", 2)
     assert plan[0].endswith(f"({layout.boot}: {layout.reason})")
-    assert "    because the policy changed: dump.level 31 to 17" in plan
+    assert "    because the policy changed: dump.level 31 to 17 (/etc/kdumpd.yaml, line 1)" in plan
     assert "    because the image is built anew" in plan
     assert plan[-1] == "== exit 3"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdumpd.errors import LoadError
-from kdumpd.loader.kexec import Call, load, load_arguments, reason
+from kdumpd.loader.kexec import Call, load, load_arguments, reason, unload
 from kdumpd.steps.load import LoadCrashKernel
 
 STEP = LoadCrashKernel(Path("/boot/vmlinuz"), Path("/var/lib/kdumpd/r/capture.img"), "irqpoll nr_cpus=1", "6.1")
@@ -91,3 +91,24 @@ def test_a_success_that_the_kernel_does_not_confirm_is_an_error(tmp_path: Path) 
 )
 def test_a_refusal_is_explained(complaint: str, meaning: str) -> None:
     assert meaning in reason(complaint)
+
+
+def test_an_unload_is_confirmed_by_the_kernel(tmp_path: Path) -> None:
+    kexec, sysfs = program(tmp_path, 'echo 0 > "$loaded"')
+    (sysfs / "kernel/kexec_crash_loaded").write_text("1\n")
+    unload(kexec, sysfs)
+    assert (tmp_path / "log").read_text() == "-s\n"
+
+
+def test_an_unload_that_one_call_does_not_do_is_left_to_the_other(tmp_path: Path) -> None:
+    kexec, sysfs = program(tmp_path, '[ "$2" = -s ] && exit 1; echo 0 > "$loaded"')
+    (sysfs / "kernel/kexec_crash_loaded").write_text("1\n")
+    unload(kexec, sysfs)
+    assert (tmp_path / "log").read_text() == "-s\n-c\n"
+
+
+def test_an_unload_that_changes_nothing_is_an_error(tmp_path: Path) -> None:
+    kexec, sysfs = program(tmp_path, "echo Operation not permitted >&2; exit 1")
+    (sysfs / "kernel/kexec_crash_loaded").write_text("1\n")
+    with pytest.raises(LoadError, match="the crash kernel is still loaded; kexec_file_load: forbidden"):
+        unload(kexec, sysfs)

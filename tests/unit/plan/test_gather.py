@@ -29,8 +29,15 @@ def test_a_kernel_without_kexec_is_the_one_thing_said(machine: FakeMachine) -> N
 
 def test_a_machine_without_a_reservation_is_told_what_to_add(machine: FakeMachine) -> None:
     machine.write("sys/kernel/kexec_crash_size", "0\n")
+    machine.write("proc/cmdline", "ro quiet\n")
     blocked = gather(default(), places=machine.places).blocked
     assert blocked[0].startswith("reservation: no memory is reserved for a crash kernel; add crashkernel=")
+
+
+def test_a_reservation_that_failed_names_what_was_asked_for(machine: FakeMachine) -> None:
+    machine.write("sys/kernel/kexec_crash_size", "0\n")
+    blocked = gather(default(), places=machine.places).blocked
+    assert blocked[0].startswith("reservation: the kernel could not reserve what its command line asks for (crashk")
 
 
 def test_missing_kernel_files_are_named(machine: FakeMachine) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kdumpd.errors import HostError
+from kdumpd.host import statefile
+from kdumpd.image import build
+from kdumpd.loader.contents import Piece
 from kdumpd.plan import state
-from kdumpd.plan.situation import DiskState, LoadedRecord
+from kdumpd.plan.situation import BuiltRecord, DiskState, LoadedRecord
 
 RECORD = LoadedRecord("boot-1", "i1", "/boot/vmlinuz", "v1", "irqpoll")
 
@@ -24,14 +29,65 @@ def test_files_that_make_no_sense_count_as_missing(tmp_path: Path) -> None:
     image.parent.mkdir(parents=True)
     image.write_bytes(b"x")
     (image.parent / "capture.manifest.json").write_text('{"files": 3}')
-    (state.folder(tmp_path) / "loaded.json").write_text("[]")
+    (statefile.folder(tmp_path) / "loaded.json").write_text("[]")
     found = state.read(tmp_path, "6.1")
     assert (found.manifest, found.loaded) == (None, None)
     assert len(found.image_sha256) == 64
 
 
+def test_a_record_of_before_and_of_a_later_version_is_read(tmp_path: Path) -> None:
+    statefile.folder(tmp_path).mkdir(parents=True)
+    old = {"boot_id": "boot-1", "image_sha256": "i1", "vmlinuz": "/boot/vmlinuz", "vmlinuz_sha256": "v1"}
+    document = json.dumps({**old, "command_line": "irqpoll", "version": 2, "of_later": [1]})
+    state.loaded_file(tmp_path).write_text(document)
+    assert state.read_loaded(tmp_path) == RECORD
+
+
+def test_a_whole_record_is_read_back_and_only_root_may(tmp_path: Path) -> None:
+    pieces = (Piece("image", 4096, 12, "aa"), Piece("kernel", 8192, 12, "bb"))
+    whole = replace(RECORD, release="6.1", time=1.5, reservation=5, pieces=pieces, nodes={"/var/crash": "/dev/sda1"})
+    state.record(tmp_path, whole)
+    assert state.read_loaded(tmp_path) == whole
+    assert state.loaded_file(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert json.loads(state.loaded_file(tmp_path).read_text())["version"] == 1
+
+
+def test_the_record_of_a_build_is_read_back(tmp_path: Path) -> None:
+    built = BuiltRecord("i1", 12, 3.5, {"targets": [{"path": "/var/crash"}]})
+    state.record_build(state.image_of(tmp_path, "6.1"), built)
+    assert state.read(tmp_path, "6.1").built == built
+
+
+def test_the_last_good_policy_is_this_kernels_else_the_one_built_last(tmp_path: Path) -> None:
+    assert state.last_good(tmp_path, "6.1") is None
+    for release, text, time in (("6.0", "new", 2000), ("5.10", "old", 1000)):
+        path = build.policy_beside(state.image_of(tmp_path, release))
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        os.utime(path, (time, time))
+    assert state.last_good(tmp_path, "6.1") == "new"
+    assert state.last_good(tmp_path, "5.10") == "old"
+
+
+def test_who_holds_the_lock_is_known_and_nobody_else_is(tmp_path: Path) -> None:
+    assert state.holder(tmp_path) == ""
+    with state.locked(tmp_path, lambda _: None):
+        assert state.holder(tmp_path) == str(os.getpid())
+    assert state.holder(tmp_path) == ""
+
+
+def test_the_locks_mark_changes_when_somebody_has_held_it(tmp_path: Path) -> None:
+    before = state.lock_mark(tmp_path)
+    with state.locked(tmp_path, lambda _: None) as mark:
+        assert mark == before == 0
+    held = state.lock_mark(tmp_path)
+    assert held
+    with state.locked(tmp_path, lambda _: None) as mark:
+        assert mark == held
+
+
 def test_a_record_is_read_back(tmp_path: Path) -> None:
-    state.folder(tmp_path).mkdir(parents=True)
+    statefile.folder(tmp_path).mkdir(parents=True)
     state.record(tmp_path, RECORD)
     assert state.read(tmp_path, "6.1").loaded == RECORD
 
