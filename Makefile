@@ -66,7 +66,8 @@ check: venv
 	@$(BIN)/ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@git ls-files -z -- '*.sh' packaging/install-tools 'packaging/build-*' 'packaging/hooks/*' 'packaging/debian/*.p*' .ci/run | xargs -0 shellcheck
+	@git ls-files -z -- '*.sh' packaging/install-tools 'packaging/build-*' 'packaging/hooks/*' 'packaging/debian/*.p*' \
+		'packaging/initramfs-tools/hooks/*' 'packaging/initramfs-tools/scripts/*' .ci/run | xargs -0 shellcheck
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pytest -q tests/unit tests/fuzz
 

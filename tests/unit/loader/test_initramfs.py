@@ -1,0 +1,92 @@
+"""The host's initramfs is built anew when what it carries changed, and only then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kdumpd.errors import HostError
+from kdumpd.loader import initramfs
+
+RECORD = {
+    "boot_id": "this boot",
+    "image_sha256": "i1",
+    "vmlinuz": "/boot/vmlinuz-6.1",
+    "vmlinuz_sha256": "v1",
+    "command_line": "irqpoll nr_cpus=1",
+    "reservation": 192 << 20,
+}
+ROOT = "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return tmp_path / "capture.img"
+
+
+def refused(release: str) -> None:
+    raise HostError(f"no room for {release}")
+
+
+def test_what_the_hooks_carry_is_there_when_they_run(image: Path) -> None:
+    seen: list[tuple[str, dict[str, str]]] = []
+
+    def build(release: str) -> None:
+        seen.append((release, {path.name: path.read_text() for path in (image.parent / "early").iterdir()}))
+
+    assert "initramfs of kernel 6.1 carries the crash kernel" in initramfs.carry(image, "6.1", RECORD, build)
+    ((release, files),) = seen
+    assert release == "6.1"
+    assert json.loads(files.pop("load.json")) == RECORD
+    assert files == {
+        "vmlinuz": "/boot/vmlinuz-6.1\n",
+        "command-line": "irqpoll nr_cpus=1\n",
+        "reservation": f"{192 << 20}\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "times"),
+    [({}, 1), ({"boot_id": "next boot"}, 1), ({"image_sha256": "i2"}, 2), ({"command_line": "irqpoll"}, 2)],
+)
+def test_it_is_built_again_for_what_is_new_alone(image: Path, changes: dict[str, object], times: int) -> None:
+    built: list[str] = []
+    initramfs.carry(image, "6.1", RECORD, built.append)
+    done = initramfs.carry(image, "6.1", RECORD | changes, built.append)
+    assert (len(built), bool(done)) == (times, times == 2)
+
+
+def test_a_build_that_failed_is_tried_again(image: Path) -> None:
+    with pytest.raises(HostError, match=r"no room for 6\.1"):
+        initramfs.carry(image, "6.1", RECORD, refused)
+    built: list[str] = []
+    assert initramfs.carry(image, "6.1", RECORD, built.append)
+    assert built == ["6.1"]
+
+
+def test_what_is_not_wanted_any_more_goes(image: Path) -> None:
+    built: list[str] = []
+    assert initramfs.drop(image, "6.1", built.append) == ""
+    initramfs.carry(image, "6.1", RECORD, built.append)
+    with pytest.raises(HostError):
+        initramfs.drop(image, "6.1", refused)
+    assert "carries no crash kernel any more" in initramfs.drop(image, "6.1", built.append)
+    assert not (image.parent / "early").exists()
+    assert initramfs.drop(image, "6.1", built.append) == ""
+    assert built == ["6.1", "6.1"]
+
+
+@pytest.mark.parametrize(
+    ("more", "apart"),
+    [
+        ("", False),
+        ("30 22 254:2 / /var rw - ext4 /dev/vda2 rw\n", True),
+        ("30 22 0:30 /@var /var rw - btrfs /dev/vda1 rw\n", False),
+        ("30 22 254:2 / /var/log rw - ext4 /dev/vda2 rw\n", False),
+    ],
+    ids=("one disk", "var on its own", "a subvolume", "another folder"),
+)
+def test_another_disk_than_the_roots_is_seen(more: str, apart: bool) -> None:
+    assert initramfs.is_apart(ROOT + more, Path("/var/lib/kdumpd")) is apart
