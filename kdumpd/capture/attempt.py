@@ -69,6 +69,7 @@ class Attempt:
             self._tried = False
             return False
         self._directory = outcome.result["directory"]
+        self._steps.stage.begin(self._directory)
         self._target |= outcome.result["target"]
         return True
 
@@ -88,6 +89,8 @@ class Attempt:
         directory = self._directory or local.make_directory(parent, self._crash.host, self._crash.time)
         if not os.path.isdir(directory):
             raise TargetError(f"{directory}: was made and is not there any more")
+        self._steps.stage.begin(directory)  # in this child alone: the runner does once it is told
+        self._steps.stage.leave("target", "mounted")
         free = local.free_bytes(directory)
         tell("target", f"{found.path} ({kind}) mounted, {free >> 20} MiB free, {self._shown(directory)}")
         return {"directory": directory, "target": {"found": found.path, "mounted_as": kind, "free": free}}
@@ -152,6 +155,7 @@ class Attempt:
             return
         if self._directory:
             self._write_record(keep_room=False)
+            self._steps.stage.end()
         self._unmount()
         self._tried = False
 
@@ -168,6 +172,8 @@ class Attempt:
         def work(tell: Tell) -> Result:
             content = record.document(self._settings, self._crash, kept, self._steps)
             record.write(self._directory, content, self._steps.console.lines, keep_room=keep_room)
+            if not keep_room:
+                self._steps.stage.remove()
             return {}
 
         self._steps.run("record", _RECORD, work, floor=_RECORD)

@@ -89,13 +89,16 @@ class Dumping:
             def scanned(chosen: Chosen) -> None:
                 mark.set(Phase.WRITING if chosen.pages is None else Phase.GATHERING)
                 how = reason if reason and chosen.scan else chosen.describe()
+                self._steps.stage.leave("dump", f"{chosen.counts.kept} of {chosen.counts.total} pages chosen")
                 tell("scan", f"{chosen.counts.kept} of {chosen.counts.total} pages chosen ({how})")
 
             def progress(now: Progress) -> None:
                 nonlocal said
                 if clock() - said >= _PROGRESS:
                     said = clock()
-                    tell("dump", f"{now.pages} of {now.total} pages, {now.size >> 20} MiB")
+                    text = f"{now.pages} of {now.total} pages, {now.size >> 20} MiB"
+                    self._steps.stage.leave("dump", text)
+                    tell("dump", text)
 
             with Vmcore.open(self._vmcore) as core:
                 if reason:  # the rung before may have begun a file

@@ -47,7 +47,7 @@ DEFAULT_POLICY = Policy(
     time_budget=900,
     capture_kernel=CaptureKernel(Boot.AUTO, None, (), ()),
     memmap=(),
-    retention=Retention(2 << 30),
+    retention=Retention(keep=5, max_size=20 << 30, min_free=2 << 30),
 )
 
 

@@ -1,5 +1,6 @@
 """Steps under one time budget: each has a deadline, a line on the console, a time that is kept, and cannot take the
-runner down with it. Called by `capture.runner` and what it calls. May import `capture.child` and `capture.console`.
+runner down with it. Called by `capture.runner` and what it calls. May import `capture.child`, `capture.console` and
+`capture.stage`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from kdumpd.capture.child import Tell, run_in_child
 from kdumpd.capture.console import Console
 from kdumpd.capture.door import Outcome, Result, guarded
+from kdumpd.capture.stage import Stage
 
 _CLOSING_SHARE = 10  # a tenth of the budget, at most a minute, is kept for syncing and unmounting
 _CLOSING_MOST = 60.0
@@ -29,6 +31,7 @@ class Steps:
 
     def __init__(self, console: Console, budget: float) -> None:
         self.console = console
+        self.stage = Stage(console)
         self.timings: list[Timing] = []
         self.incidents: list[str] = []
         self.notes: list[str] = []
@@ -86,13 +89,18 @@ class Steps:
         """`work` done in a child within `seconds` and what is left of the budget, but at least `floor` seconds.
 
         A step with a floor is what saves the log and the disk: it cannot be stopped. `sooner` gives, while it runs, an
-        earlier moment by which it must be over. A failure is said and kept.
+        earlier moment by which it must be over. A failure is said and kept. The child leaves the stage first.
         """
         start = self.console.clock()
         allowed = max(min(seconds, self.left), floor)
         end = start + allowed
         self.console.stage = stage
-        outcome = self._in_child(work, lambda: min(end, sooner()) if sooner else end, may_stop=not floor)
+
+        def staged(tell: Tell) -> Result:
+            self.stage.leave(stage)
+            return work(tell)
+
+        outcome = self._in_child(staged, lambda: min(end, sooner()) if sooner else end, may_stop=not floor)
         took = self.console.clock() - start
         failure = outcome.failure
         self.timings.append(Timing(stage, round(start, 3), round(took, 3), failure.text if failure else ""))

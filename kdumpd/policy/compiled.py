@@ -59,7 +59,11 @@ def to_json(policy: Policy) -> str:
         "memmap": [
             {"kind": hint.kind, "range": hint.range, "start": hint.start, "size": hint.size} for hint in policy.memmap
         ],
-        "retention": {"min_free": policy.retention.min_free},
+        "retention": {
+            "keep": policy.retention.keep,
+            "max_size": policy.retention.max_size,
+            "min_free": policy.retention.min_free,
+        },
     }
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
@@ -135,7 +139,7 @@ def _policy(value: _Reader) -> Policy:
     if value.number("version") != VERSION:
         raise ValueError(f"policy.version is {value.number('version')}, not {VERSION}")
     dump, kernel, mapping = value.object("dump"), value.object("capture_kernel"), value.object("mapping")
-    compression, level = dump.object("compression"), dump.number("level")
+    compression, level, retention = dump.object("compression"), dump.number("level"), value.object("retention")
     if level > 31:
         raise ValueError("policy.dump.level is above 31")
     return Policy(
@@ -166,5 +170,9 @@ def _policy(value: _Reader) -> Policy:
             )
             for hint in value.objects("memmap")
         ),
-        retention=Retention(min_free=value.object("retention").number("min_free")),
+        retention=Retention(
+            keep=retention.number_or_none("keep"),
+            max_size=retention.number_or_none("max_size"),
+            min_free=retention.number("min_free"),
+        ),
     )

@@ -33,7 +33,7 @@ from kdumpd.policy.model import (
 from kdumpd.policy.problem import Problem
 from kdumpd.policy.rules import normal_path
 from kdumpd.policy.text import LARGEST_FILE
-from kdumpd.policy.units import parse_compression, parse_size, parse_time
+from kdumpd.policy.units import UNLIMITED, parse_compression, parse_size, parse_time
 
 
 def load(path: str) -> Policy:
@@ -94,7 +94,7 @@ def _printable(name: str) -> str:
 
 def _policy(value: dict[str, Any]) -> Policy:
     """The typed policy of a valid value in which every default is filled in."""
-    dump, mapping, kernel = value["dump"], value["mapping"], value["capture_kernel"]
+    dump, mapping, kernel, retention = value["dump"], value["mapping"], value["capture_kernel"], value["retention"]
     return Policy(
         dump=DumpPolicy(
             level=_level(dump["level"]),
@@ -118,7 +118,11 @@ def _policy(value: dict[str, Any]) -> Policy:
             MemmapHint(HintKind(hint["kind"]), hint.get("range"), _bytes(hint.get("start")), _bytes(hint.get("size")))
             for hint in value["memmap"]
         ),
-        retention=Retention(min_free=_bytes(value["retention"]["min_free"]) or 0),
+        retention=Retention(
+            keep=_count(retention["keep"]),
+            max_size=None if retention["max_size"] == UNLIMITED else _bytes(retention["max_size"]),
+            min_free=_bytes(retention["min_free"]) or 0,
+        ),
     )
 
 

@@ -121,8 +121,13 @@ class LocalTarget:
 
 @dataclass(frozen=True)
 class Retention:
-    """`min_free`: bytes that a dump must leave free on the target's file system."""
+    """Which dumps stay on a target: how many, and their bytes together (None: no limit).
 
+    `min_free`: bytes that must be free on its file system, which a new dump leaves and for which old ones go.
+    """
+
+    keep: int | None
+    max_size: int | None
     min_free: int
 
 

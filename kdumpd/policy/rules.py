@@ -99,6 +99,8 @@ def _time(place: Place) -> Iterator[Problem]:
 
 def _size(place: Place, limit: int, least: int) -> Iterator[Problem]:
     value = place.node.value
+    if value == units.UNLIMITED:
+        return
     size = value if isinstance(value, int) else _size_of(place.text())
     if size is None or not least <= size < limit:
         right = f"write a size from {least} to below 2^{limit.bit_length() - 1} bytes"
@@ -274,5 +276,6 @@ _JUDGES: dict[Path, Judge] = {
     ("memmap", "*"): _hint,
     ("memmap", "*", "start"): lambda place: _size(place, ADDRESS_LIMIT, 0),
     ("memmap", "*", "size"): lambda place: _size(place, ADDRESS_LIMIT, 1),
+    ("retention", "max_size"): lambda place: _size(place, SIZE_LIMIT, 1),
     ("retention", "min_free"): lambda place: _size(place, SIZE_LIMIT, 0),
 }

@@ -11,6 +11,7 @@ from kdumpd.policy.model import Compression, CompressionKind
 
 SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 TIME_UNITS = {"s": 1, "min": 60, "h": 3600}
+UNLIMITED = "unlimited"  # in the place of a size
 
 # The fastest of both, which makedumpfile takes as well (makedumpfile.c, Z_BEST_SPEED and ZSTD_compressCCtx).
 DEFAULT_COMPRESSION_LEVELS = {CompressionKind.ZSTD: 1, CompressionKind.ZLIB: 1, CompressionKind.NONE: 0}

@@ -118,7 +118,14 @@ policies = st.fixed_dictionaries(
             },
         ),
         "memmap": st.lists(hints, max_size=3),
-        "retention": st.fixed_dictionaries({}, optional={"min_free": st.just(0) | sized(0, 1 << 50)}),
+        "retention": st.fixed_dictionaries(
+            {},
+            optional={
+                "keep": st.just("all") | st.integers(1, 1000),
+                "max_size": st.just("unlimited") | sized(1, 1 << 50),
+                "min_free": st.just(0) | sized(0, 1 << 50),
+            },
+        ),
     },
 )
 

@@ -52,8 +52,9 @@ class Disks:
             for number in range(disks)
         ]
         document = json.loads(to_json(DEFAULT_POLICY))
-        document["retention"] = {"min_free": 0}
-        document.update(policy or {})
+        document["retention"]["min_free"] = 0
+        for key, value in (policy or {}).items():
+            document[key] = document[key] | value if key == "retention" else value
         self.write("policy.json", to_json(from_json(json.dumps(document))))
         self.write("targets.json", json.dumps({"targets": places, "hostname": "known", "hands_off": []}))
         self.write("modules.json", json.dumps({"modules": []}))

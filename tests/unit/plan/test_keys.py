@@ -31,6 +31,8 @@ CASES = [
     ("on_failure: [reboot]", POLICY),
     ("on_success: poweroff", POLICY),
     ("time_budget: 5min", POLICY),
+    ("retention: {keep: 3}", POLICY),
+    ("retention: {max_size: 1G}", POLICY),
     ("retention: {min_free: 1G}", POLICY),
     ("capture_kernel: {boot: dracut}", POLICY | {"boot"}),
     ("capture_kernel: {cpus: 2}", POLICY | LINE),

@@ -98,6 +98,24 @@ on_success: restart
         ("time_budget: 0s", '1:14: time_budget: the text "0s" is out of bounds; write a time from 1s to 168h'),
         ("time_budget: 999999999999h", '1:14: time_budget: the text "999999999999h" is out of bounds'),
         ('time_budget: "15min\\n"', "1:14: time_budget: the text holds a line break; write it on one line"),
+        (
+            "retention: {keep: 0}",
+            "1:19: retention.keep: the number 0 is not allowed here; write all, or a whole number",
+        ),
+        ("retention: {keep: none}", '1:19: retention.keep: the text "none" is not allowed here; write all, or'),
+        ("retention: {max_size: 20GiB}", '1:23: retention.max_size: the text "20GiB" is not allowed here; write 20G'),
+        (
+            "retention: {max_size: 0G}",
+            '1:23: retention.max_size: the text "0G" is out of bounds; write a size from 1 to',
+        ),
+        (
+            "retention: {max_size: unlimitd}",
+            '1:23: retention.max_size: the text "unlimitd" is not allowed here; write unli',
+        ),
+        (
+            "retention: {min_free: unlimited}",
+            '1:23: retention.min_free: the text "unlimited" is not allowed here; write',
+        ),
         ("retention: {min_free: 2}", "1:23: retention.min_free: the number 2 is not allowed here; write 0, or a size"),
         ("retention: {min_free: 2GiB}", '1:23: retention.min_free: the text "2GiB" is not allowed here; write 2G'),
         ("retention: {min_free: 99999999999T}", '1:23: retention.min_free: the text "99999999999T" is out of bounds'),

@@ -39,6 +39,8 @@ CHANGES: dict[str, tuple[str, set[Path]]] = {
     "memmap[].range": ("memmap: [{kind: ram, range: y}]", {("memmap",)}),
     "memmap[].start": ("memmap: [{kind: ram, start: 2M, size: 1M}]", {("memmap",)}),
     "memmap[].size": ("memmap: [{kind: ram, start: 1M, size: 2M}]", {("memmap",)}),
+    "retention.keep": ("retention: {keep: 3}", {("retention", "keep")}),
+    "retention.max_size": ("retention: {max_size: 1G}", {("retention", "max_size")}),
     "retention.min_free": ("retention: {min_free: 512M}", {("retention", "min_free")}),
 }
 

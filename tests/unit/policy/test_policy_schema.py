@@ -96,7 +96,7 @@ def test_every_default_is_the_one_that_the_design_names() -> None:
     assert policy.on_failure == ("next-target", "dmesg-only", "reboot")
     assert policy.on_success == "reboot"
     assert policy.time_budget == 900
-    assert policy.retention.min_free == 2 << 30
+    assert policy.retention == model.Retention(keep=5, max_size=20 << 30, min_free=2 << 30)
     assert policy.memmap == ()
 
 

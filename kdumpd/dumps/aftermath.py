@@ -1,0 +1,219 @@
+"""`python3 -m kdumpd.dumps.aftermath`: what the boot before left behind is found, read whole, recorded and told.
+
+The service runs it as a child at its start, before it writes its own running.json, and sends each line that it prints
+(a JSON object with `event`, `reason` and `message`) to the journal. It can be run again at any time: what was told is
+on record and not told again. May import the rest of `dumps`, `policy`, `target` and `errors`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from kdumpd.dumps import crashes as record
+from kdumpd.dumps import ended, prune, pstore, telling
+from kdumpd.dumps.crashes import Crash, Crashes, State
+from kdumpd.dumps.ended import Ended
+from kdumpd.dumps.evidence import keep
+from kdumpd.dumps.examine import examine
+from kdumpd.dumps.folder import Folder, Shelf, shelves
+from kdumpd.dumps.retention import shown
+from kdumpd.dumps.telling import OLDEST, Event
+from kdumpd.errors import DumpError, KdumpdError, PolicyError
+from kdumpd.policy.compiled import from_json
+from kdumpd.policy.load import load
+from kdumpd.policy.model import Policy
+
+Emit = Callable[[Event], None]
+
+_SLACK = 3600.0  # seconds by which a crash may seem to lie before the service's start, where a clock was set meanwhile
+_RANK = {State.VERIFIED: 3, State.DAMAGED: 2, State.INCOMPLETE: 1, State.MISSING: 0}
+
+
+class Places(NamedTuple):
+    """Where the machine keeps what is read here; other folders in tests."""
+
+    state: str = record.STATE_FOLDER
+    proc: str = "/proc"
+    pstore: tuple[str, ...] = pstore.PLACES
+
+
+class Aftermath:
+    """One run, with the lock held."""
+
+    def __init__(self, policy: Policy, places: Places, emit: Emit) -> None:
+        self._policy = policy
+        self._targets = tuple(target.path for target in policy.targets)
+        self._places = places
+        self._emit = emit
+        self._boot = ended.boot_id(places.proc)
+
+    def run(self, *, retain: bool) -> None:
+        """Everything new is on record and told; with `retain`, what the policy does not keep is gone."""
+        known, first = self._known()
+        found, problems = shelves(self._targets)
+        for problem in problems:
+            self._emit(Event("target-failed", problem, f"dumps there cannot be looked at: {problem}"))
+        firmware = tuple(one for one in pstore.records(self._places.pstore) if one.key not in known.seen)
+        before = ended.unclean(self._places.state, self._boot)
+        if before is not None and any(crash.ended == before.boot_id for crash in known.crashes):
+            before = None  # told already
+        groups = new_crashes(found, known)
+        fits = bool(groups) and (before is None or _fits(groups[-1], before))
+        for group in groups[:-1]:
+            known = self._take(group, known, (), "")
+        for group in groups[-1:]:
+            its = tuple(one for one in firmware if fits and (not first or _near(one, group)))
+            known = self._take(group, known, its, before.boot_id if before and fits else "")
+        # The first run of all cannot know how old a record is.
+        panicked = tuple(one for one in firmware if one.of_a_panic and not first and not fits)
+        if panicked or (before is not None and not fits):
+            known = self._miss(known, panicked, before, found)
+        known = known.with_seen(tuple(one.key for one in firmware))
+        record.write(known, self._places.state)
+        if retain:
+            self._retain(known)
+
+    def _known(self) -> tuple[Crashes, bool]:
+        """The record, and whether there was none."""
+        found: Crashes | None
+        try:
+            found = record.read(self._places.state)
+        except DumpError as error:
+            self._emit(Event("record-damaged", str(error), str(error)))
+            found = Crashes()
+        return (found or Crashes())._replace(boot_id=self._boot), found is None
+
+    def _take(self, group: Sequence[Folder], known: Crashes, firmware: tuple[pstore.Record, ...], ends: str) -> Crashes:
+        """One crash: each of its directories is examined and on record, the best last, and the event is told."""
+        judged = sorted((examine(folder) for folder in group), key=lambda crash: _RANK[crash.state])
+        best = judged.pop()
+        folder = next(folder for folder in group if folder.path == best.path)
+        copies: tuple[str, ...] = ()
+        try:
+            copies = pstore.copy(firmware, folder.path)
+        except OSError as error:
+            text = f"{folder.path}: {error.strerror}"
+            self._emit(Event("target-failed", text, f"pstore records cannot be copied beside the dump: {text}"))
+        panics = [crash.panic for crash in (best, *judged) if crash.panic]
+        panic = panics[0] if panics else pstore.panic_of(firmware)
+        # Where it was taken for missing earlier in this boot, because its target was not there yet, it is found now.
+        known, ends = known.without_missing(self._boot, ends)
+        for crash in judged:
+            known = known.with_crash(crash._replace(found=self._boot, panic=panic))
+        best = best._replace(found=self._boot, panic=panic, pstore=copies, ended=ends)
+        known = known.with_crash(best)
+        record.write(known, self._places.state)
+        self._emit(telling.of_crash(best, folder, judged))
+        return known
+
+    def _miss(
+        self, known: Crashes, firmware: tuple[pstore.Record, ...], before: Ended | None, found: Sequence[Shelf]
+    ) -> Crashes:
+        """A boot that ended by itself, and no target holds anything of it: that is on record and told."""
+        times = [one.time for one in firmware if one.time]
+        moment = max(times) if times else ended.boot_time()
+        unseen = [path for path in self._targets if not os.path.isdir(path)]
+        reason = telling.missing_reason(before, moment, panicked=bool(firmware), timed=bool(times))
+        kept = keep(firmware, [shelf.path for shelf in found], moment, reason)
+        for problem in kept.problems:
+            self._emit(Event("target-failed", problem, f"pstore records cannot be copied: {problem}"))
+        crash = Crash(
+            time=moment,
+            path=kept.path,
+            state=State.MISSING,
+            why=reason + telling.missing_more(before, unseen),
+            panic=pstore.panic_of(firmware),
+            pstore=kept.records,
+            identity=kept.identity,
+            found=self._boot,
+            ended=before.boot_id if before is not None else "",
+        )
+        known = known.with_crash(crash).with_seen(tuple(one.key for one in firmware))
+        record.write(known, self._places.state)
+        self._emit(telling.of_missing(crash, reason))
+        return known
+
+    def _retain(self, known: Crashes) -> None:
+        found, _ = shelves(self._targets)
+        decision = prune.plan(found, known, self._policy.retention)
+        pruned, _ = prune.carry_out(decision, found, known, self._places.state)
+        for removal in pruned.removed:
+            text = f"removed {removal.path} ({shown(removal.size)}): {removal.reason}"
+            self._emit(Event("pruned", f"{removal.path}: {removal.reason}", text))
+        for failed in pruned.failed:
+            self._emit(Event("prune-failed", failed.why, failed.why))
+        for remark in pruned.remarks:
+            self._emit(Event("retention-unmet", remark, remark))
+
+
+def new_crashes(found: Sequence[Shelf], known: Crashes) -> list[list[Folder]]:
+    """The directories that were not found yet, those of one crash together (each target may have one), oldest first."""
+    new: dict[tuple[str, float | None, str], list[Folder]] = {}
+    for folder in prune.ordered(found, known):
+        if not folder.foreign and known.place(folder.path, folder.identity) is None:
+            # Two crashes may have one time, of a clock that starts in 1970 at each boot: their names differ then.
+            new.setdefault((folder.told.host, folder.told.time, folder.name), []).append(folder)
+    return list(new.values())
+
+
+def _fits(group: Sequence[Folder], before: Ended) -> bool:
+    """Whether this may be the crash that ended that boot; a clock that was never set proves nothing."""
+    moments = [folder.told.time for folder in group if folder.told.time and folder.told.time > OLDEST]
+    return not moments or before.since is None or max(moments) >= before.since - _SLACK
+
+
+def _near(one: pstore.Record, group: Sequence[Folder]) -> bool:
+    """Whether a record was written when that machine crashed, by both their clocks."""
+    moment = group[0].told.time
+    return one.time is not None and moment is not None and abs(one.time - moment) < _SLACK
+
+
+def policy_of(path: str, state: str) -> tuple[Policy, bool]:
+    """The policy, and whether dumps may go by it: not by the last good one, which stands in for one that is broken."""
+    try:
+        return load(path), True
+    except PolicyError:
+        saved = sorted(glob.glob(f"{glob.escape(state)}/*/capture.policy.json"), key=os.path.getmtime)
+        for name in reversed(saved):
+            try:
+                with open(name, encoding="utf-8") as stream:
+                    return from_json(stream.read()), False
+            except (OSError, PolicyError):
+                continue
+        raise
+
+
+def _print(event: Event) -> None:
+    print(json.dumps(event.document()), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when everything was looked at and told; 1 with one line on standard error when that was not possible."""
+    parser = argparse.ArgumentParser(prog="python3 -m kdumpd.dumps.aftermath", allow_abbrev=False)
+    parser.add_argument("--policy", metavar="FILE", default="/etc/kdumpd.yaml", help="the policy (default %(default)s)")
+    options = parser.parse_args(arguments)
+    say = partial(print, file=sys.stderr, flush=True)
+    places = Places()
+    try:
+        policy, retain = policy_of(options.policy, places.state)
+        with record.locked(say, places.state):
+            Aftermath(policy, places, _print).run(retain=retain)
+    except KdumpdError as error:
+        say(str(error))
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"{where}{error.strerror or error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What retention takes away, and why: a pure function of the dumps, the free space and the policy.
+
+Called by `dumps.prune`. May import `policy.model`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kdumpd.policy.model import Retention
+
+
+class Held(NamedTuple):
+    """A dump as retention sees it; the newest has the largest `order`.
+
+    `verified`: whole, and read to its end. `told`: looked at and reported; one that was not never goes.
+    """
+
+    path: str
+    order: int
+    size: int
+    verified: bool
+    told: bool
+
+
+class Target(NamedTuple):
+    """A target with its dumps; targets of one `device` share what is free."""
+
+    path: str
+    device: int
+    free: int
+    dumps: tuple[Held, ...]
+
+
+class Removal(NamedTuple):
+    """A dump that goes."""
+
+    path: str
+    size: int
+    reason: str
+
+
+class Decision(NamedTuple):
+    """What goes, the oldest of each target first, and what the policy asks for and cannot have."""
+
+    removals: tuple[Removal, ...]
+    remarks: tuple[str, ...]
+
+
+def decide(targets: tuple[Target, ...], retention: Retention) -> Decision:
+    """What goes under this policy; never a target's newest verified dump, nor one that was not looked at yet."""
+    going: dict[str, Removal] = {}
+    remarks: list[str] = []
+    for target in targets:
+        _by_number(target, retention.keep, going)
+        _by_size(target, retention.max_size, going, remarks)
+    for device in dict.fromkeys(target.device for target in targets):
+        _by_room([target for target in targets if target.device == device], retention.min_free, going, remarks)
+    return Decision(tuple(going.values()), tuple(remarks))
+
+
+def _may_go(target: Target, going: dict[str, Removal]) -> list[Held]:
+    """The dumps that may go and do not yet, the oldest first."""
+    ordered = sorted(target.dumps, key=lambda dump: dump.order)
+    newest = next((dump.path for dump in reversed(ordered) if dump.verified), None)
+    return [dump for dump in ordered if dump.told and dump.path != newest and dump.path not in going]
+
+
+def _by_number(target: Target, keep: int | None, going: dict[str, Removal]) -> None:
+    if keep is None:
+        return
+    newer = sorted((dump.order for dump in target.dumps), reverse=True)
+    for dump in _may_go(target, going):
+        after = newer.index(dump.order)
+        if after >= keep:
+            going[dump.path] = Removal(dump.path, dump.size, f"retention.keep: {keep}: there are {after} newer ones")
+
+
+def _by_size(target: Target, limit: int | None, going: dict[str, Removal], remarks: list[str]) -> None:
+    if limit is None:
+        return
+    total = sum(dump.size for dump in target.dumps if dump.path not in going)
+    for dump in _may_go(target, going):
+        if total <= limit:
+            return
+        reason = f"retention.max_size: {shown(limit)}: the dumps here take {shown(total)}"
+        going[dump.path] = Removal(dump.path, dump.size, reason)
+        total -= dump.size
+    if total > limit:
+        remarks.append(
+            f"{target.path}: the dumps that have to stay take {shown(total)}, retention.max_size is {shown(limit)}"
+        )
+
+
+def _by_room(targets: list[Target], least: int, going: dict[str, Removal], remarks: list[str]) -> None:
+    """Nothing goes in vain: where all that may go is not enough, a next dump could not be saved all the same."""
+    here = {dump.path for target in targets for dump in target.dumps}
+    freed = sum(removal.size for path, removal in going.items() if path in here)
+    free = min(target.free for target in targets)
+    missing = least - free - freed
+    if missing <= 0:
+        return
+    candidates = sorted((dump for target in targets for dump in _may_go(target, going)), key=lambda dump: dump.order)
+    names = " and ".join(target.path for target in targets)
+    if sum(dump.size for dump in candidates) < missing:
+        remarks.append(
+            f"{names}: {shown(free)} are free, retention.min_free is {shown(least)}, and the dumps that may go would "
+            "not make up for it: none goes for that; make room there"
+        )
+        return
+    for dump in candidates:
+        if missing <= 0:
+            return
+        reason = f"retention.min_free: {shown(least)}: {shown(max(0, least - missing))} would be free"
+        going[dump.path] = Removal(dump.path, dump.size, reason)
+        missing -= dump.size
+
+
+def shown(size: int) -> str:
+    """Bytes for a person: three digits and a unit."""
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
