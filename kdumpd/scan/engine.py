@@ -26,7 +26,6 @@ from kdumpd.vmcore.layout import PageLayout
 from kdumpd.vmcore.memory import Range
 from kdumpd.vmcore.vmcore import Vmcore
 
-_PORTION = 1 << 16  # bytes of a bitmap that the sink is given at a time
 _VMCORE = "/proc/vmcore"
 
 
@@ -155,7 +154,7 @@ def _by_kernel(task: _Task, options: ScanOptions, device: ScanDevice, machine: C
 
 def _windows(
     task: _Task, options: ScanOptions, scan: KernelScan, machine: Callable[[], Machine]
-) -> Iterator[memoryview]:
+) -> Iterator[Iterator[bytes]]:
     """Choose how to map, and scan window by window."""
     core = task.core
     runs = core.mem_map()
@@ -174,17 +173,17 @@ def _windows(
     yield from scan.windows(chain(seen, runs))
 
 
-def _poured(windows: Iterator[memoryview], task: _Task, scan: KernelScan) -> ScanError | VmcoreError | None:
+def _poured(windows: Iterator[Iterator[bytes]], task: _Task, scan: KernelScan) -> ScanError | VmcoreError | None:
     """Give the sink all windows, or those before the failure that is returned; what the sink raises is not one."""
     while True:
         try:
-            bits = next(windows, None)
+            window = next(windows, None)
         except (ScanError, VmcoreError) as error:
             return error
-        if bits is None:
+        if window is None:
             return None
-        for at in range(0, len(bits), _PORTION):
-            task.sink.write(bytes(bits[at : at + _PORTION]))
+        for bits in window:
+            task.sink.write(bits)
         if task.progress is not None:
             task.progress(scan.position, task.core.max_pfn)
 

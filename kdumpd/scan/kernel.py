@@ -11,13 +11,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from operator import add
 from typing import NamedTuple
 
 from kdumpd.policy.model import PageKind
 from kdumpd.scan.device import Leaves, Mapped, ScanDevice, Window
 from kdumpd.scan.fates import Fates
 from kdumpd.scan.mapping import Choice
-from kdumpd.scan.requests import Strategy, pack_layout
+from kdumpd.scan.requests import Scan, Strategy, pack_layout
 from kdumpd.scan.selection import Interval, PageCounts, bad_orders_warning, present_pages
 from kdumpd.vmcore.layout import MAX_BLOCK_ORDER, PageLayout
 from kdumpd.vmcore.mem_map import MemMapRun
@@ -27,7 +28,10 @@ from kdumpd.vmcore.vmcore import Vmcore
 WINDOW = 1 << 22  # page frames
 SMALLEST = 1 << MAX_BLOCK_ORDER  # no block of pages lies across its multiples
 MOST_RUNS = 8192  # of a window, unless it is one of the smallest
+PORTION = 1 << 16  # bytes of a bitmap that are handed out at a time
 TIMEOUT = 60 * 10**9  # nanoseconds for a window: a thousand times what it takes
+_NOTHING = bytes(PORTION)
+_TOTAL, _EXAMINED = Scan._fields.index("total"), Scan._fields.index("examined")  # PageCounts has the same in between
 _DECIDED = int(PageKind.CACHE | PageKind.CACHE_PRIVATE | PageKind.USER | PageKind.FREE)
 
 
@@ -52,7 +56,7 @@ class MappingReport(NamedTuple):
 
 
 class KernelScan:
-    """A scan by the module: `windows` gives bitmap 2 piece by piece; what is before `position` is decided."""
+    """A scan by the module: `windows` gives bitmap 2 window by window; what is before `position` is decided."""
 
     def __init__(
         self, core: Vmcore, layout: PageLayout, level: PageKind, hands_off: tuple[Interval, ...], device: ScanDevice
@@ -80,23 +84,29 @@ class KernelScan:
             self.linear = self._device.map(ranges, choice.strategy, choice.page_shift)
             self.mapping = self.mapping.plus(self.linear)
 
-    def windows(self, runs: Iterator[MemMapRun]) -> Iterator[memoryview]:
-        """Yield the bits of one window after the other, good until the next.
+    def windows(self, runs: Iterator[MemMapRun]) -> Iterator[Iterator[bytes]]:
+        """Yield one window after the other: its bits in portions, to be taken before the next window.
 
         ScanError where the module fails, VmcoreError where mem_map cannot be followed; a caller can go on from
         `position` by other means.
         """
         present = present_pages(self._core.memory.stored_ranges, self._core.page_size)
-        bits = memoryview(self._bitmap)
         for first, end, touching in windows_of(runs, self._core.max_pfn):
             inside = overlapping(present, first, end)
+            kept = self._counts.kept
             if inside and touching:
                 window = Window(first, end, _words(touching), _words(inside), _words(self._reserved(first, end)))
                 self._by_module(window, touching)
-            else:
+            elif inside:
                 self._without_structures(first, end, inside)
             self.position = end
-            yield bits[: -(-(end - first) // 8)]
+            yield self._portions(-(-(end - first) // 8), self._counts.kept > kept)
+
+    def _portions(self, size: int, some: bool) -> Iterator[bytes]:
+        """The first `size` bytes of the bitmap; zeros where nothing is kept, as in most windows of an idle machine."""
+        with memoryview(self._bitmap) as bits:
+            for at in range(0, size, PORTION):
+                yield bytes(bits[at : min(at + PORTION, size)]) if some else _NOTHING[: size - at]
 
     def counts(self) -> PageCounts:
         """The counts of what is decided; what a person should know of it."""
@@ -115,20 +125,7 @@ class KernelScan:
         if self.linear is None:
             self._device.unmap(mapped.id)
         self._bad_orders += answer.bad_orders
-        self._add(
-            PageCounts(
-                answer.total,
-                answer.kept,
-                answer.cache,
-                answer.cache_private,
-                answer.user,
-                answer.free,
-                answer.hwpoison,
-                answer.offline,
-                answer.hands_off_pages,
-                answer.examined,
-            )
-        )
+        self._add(PageCounts._make((*answer[_TOTAL : _EXAMINED + 1], ())))
 
     def _without_structures(self, first: int, end: int, present: tuple[Interval, ...]) -> None:
         """All that is present is kept: nobody knows better."""
@@ -199,8 +196,7 @@ def overlapping(intervals: tuple[Interval, ...], first: int, end: int) -> tuple[
 
 def joined(one: PageCounts, other: PageCounts) -> PageCounts:
     """The counts of two parts of memory together; what is said of both is said once."""
-    sums = (first + second for first, second in zip(one[:-1], other[:-1], strict=True))
-    return PageCounts._make((*sums, tuple(dict.fromkeys(one.warnings + other.warnings))))
+    return PageCounts._make((*map(add, one[:-1], other[:-1]), tuple(dict.fromkeys(one.warnings + other.warnings))))
 
 
 def _words(elements: Iterable[tuple[int, ...]]) -> array[int]:

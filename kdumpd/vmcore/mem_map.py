@@ -7,9 +7,10 @@ no list grows with the machine. Called by `vmcore.vmcore`.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from struct import Struct, iter_unpack
+from struct import iter_unpack
 from typing import NamedTuple
 
 from kdumpd.errors import VmcoreError
@@ -18,7 +19,8 @@ from kdumpd.vmcore.memory import Memory, Range
 from kdumpd.vmcore.paging import Mapped, PageTables
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
-_WORD = Struct("<Q")
+_POINTERS = 512  # to roots, read at a time
+_NO_MAPS = memoryview(array("Q"))
 
 # include/linux/mmzone.h: flags in the low bits of section_mem_map. The address above them is aligned to at least 256
 # bytes; how many flags there are differs between kernels, so all bits below that are masked.
@@ -183,45 +185,90 @@ def _coded_maps(
     taken together.
     """
     section_bytes = sections.pages * memory.page_size
+    roots = _Roots(sections, read_virtual, gaps)
     following = 0
-    root_number, root = -1, list[int]()
     for start, end in memory.ranges:
         number = max(start // section_bytes, following)
         following = max((end - 1) // section_bytes + 1, following)
         while number < following:
-            if number // sections.per_root != root_number:
-                root_number = number // sections.per_root
-                try:
-                    root = _root(sections, root_number, read_virtual)
-                except VmcoreError as error:
-                    root = []
-                    gaps.add(error)
-            first = root_number * sections.per_root
-            for coded, same in groupby(root[number - first : following - first]):
-                count = len(list(same))
+            first = number // sections.per_root * sections.per_root
+            for coded, count in _rows(roots.of(number // sections.per_root)[number - first : following - first]):
                 yield number, count, coded
                 number += count
             if number < following:
                 number = first + sections.per_root
 
 
-def _root(sections: _Sections, number: int, read_virtual: Callable[[int, int], bytes]) -> list[int]:
-    """Return the section_mem_map of a root's `per_root` sections, of fewer where the kernel has no more."""
-    size, offset = sections.section_size, sections.map_offset
-    first, count = number * sections.per_root, sections.per_root
-    address = sections.table + first * size
-    if sections.extreme:
-        if number >= sections.roots:
-            return []
-        (address,) = _WORD.unpack(read_virtual(sections.table + number * 8, 8))
-        if not address:
-            return []
-    else:
-        count = min(count, sections.roots - first)
-        if count <= 0:
-            return []
-    fields = iter_unpack(f"<{offset}xQ{size - offset - 8}x", read_virtual(address, count * size))
-    return [coded for (coded,) in fields]
+def _rows(maps: memoryview) -> Iterator[tuple[int, int]]:
+    """Yield (value, how often) of neighbours that are the same; where all are, none is looked at alone."""
+    content = maps.tobytes()
+    if content == content[:8] * len(maps):
+        if content:
+            yield maps[0], len(maps)
+        return
+    for coded, same in groupby(maps):
+        yield coded, len(list(same))
+
+
+class _Roots:
+    """The section_mem_map of the sections of each root, a root at a time: numbers ascend.
+
+    What an extreme table points to is found for a page of pointers at a time. A root that cannot be read is empty, and
+    counted in `gaps`.
+    """
+
+    def __init__(self, sections: _Sections, read_virtual: Callable[[int, int], bytes], gaps: Gaps) -> None:
+        self._sections = sections
+        self._read = read_virtual
+        self._gaps = gaps
+        self._number = -1
+        self._maps = _NO_MAPS
+        self._pointers = _NO_MAPS
+        self._first_pointer = 0
+
+    def of(self, number: int) -> memoryview:
+        """Those of `number`'s sections, a word each; of fewer where the kernel has no more."""
+        if number != self._number:
+            self._number, self._maps = number, _NO_MAPS
+            try:
+                self._maps = self._load(number)
+            except VmcoreError as error:
+                self._gaps.add(error)
+        return self._maps
+
+    def _load(self, number: int) -> memoryview:
+        sections = self._sections
+        size, offset = sections.section_size, sections.map_offset
+        first, count = number * sections.per_root, sections.per_root
+        address = sections.table + first * size
+        if sections.extreme:
+            address = self._pointer(number) if number < sections.roots else 0
+            if not address:
+                return _NO_MAPS
+        else:
+            count = min(count, sections.roots - first)
+            if count <= 0:
+                return _NO_MAPS
+        content = self._read(address, count * size)
+        if size % 8 or offset % 8:
+            fields = iter_unpack(f"<{offset}xQ{size - offset - 8}x", content)
+            return memoryview(array("Q", (coded for (coded,) in fields)))
+        return memoryview(content).cast("Q")[offset // 8 :: size // 8]
+
+    def _pointer(self, number: int) -> int:
+        """What the table has for a root; pointers that cannot be read together are read one by one."""
+        at = number - self._first_pointer
+        if not 0 <= at < len(self._pointers):
+            self._first_pointer = number
+            at = 0
+            table = self._sections.table + number * 8
+            count = min(self._sections.roots - number, _POINTERS)
+            try:
+                self._pointers = memoryview(self._read(table, count * 8)).cast("Q")
+            except VmcoreError:
+                self._pointers = memoryview(self._read(table, 8)).cast("Q")
+        pointer: int = self._pointers[at]
+        return pointer
 
 
 def _pieces(

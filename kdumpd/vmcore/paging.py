@@ -17,6 +17,9 @@ from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
 _CACHED_BYTES = 128 << 10
 _ADDRESSES = 1 << 64
+_MANY = 512  # entries that are compared at once, as one number: a table of 4 KiB
+_ONES = sum(1 << 64 * lane for lane in range(_MANY))
+_RAMP = sum(lane << 64 * lane for lane in range(_MANY))
 
 
 class Mapped(NamedTuple):
@@ -37,6 +40,7 @@ class PageTables:
         self._read = read_physical
         self._cache: dict[int, memoryview] = {}
         self._most_cached = max(_CACHED_BYTES // tables.page_size, len(tables.shifts))
+        self._leaf = Mapped(0, 0, 0)  # that was read through last
 
     def translate(self, virtual: int) -> int:
         """Return the physical address behind `virtual`; VmcoreError when nothing is mapped there."""
@@ -61,6 +65,9 @@ class PageTables:
 
     def read(self, virtual: int, size: int) -> bytes:
         """Return `size` bytes from `virtual`; VmcoreError when a part is not mapped or not in the vmcore."""
+        leaf = self._leaf_of(virtual)
+        if leaf.size and virtual - leaf.virtual + size <= leaf.size:
+            return self._read(leaf.physical + virtual - leaf.virtual, size)
         pieces = []
         reached = virtual
         for mapped in self.runs(virtual, size):
@@ -72,6 +79,26 @@ class PageTables:
             raise self._unmapped(reached)
         return b"".join(pieces)
 
+    def _leaf_of(self, virtual: int) -> Mapped:
+        """The whole leaf that maps `virtual`, which many small things lie in; an empty one where `runs` has to say."""
+        if 0 <= virtual - self._leaf.virtual < self._leaf.size:
+            return self._leaf
+        tables = self.geometry
+        path, bits = [self._root], tables.root_bits
+        if _ADDRESSES - (1 << tables.virtual_bits) <= virtual < _ADDRESSES:
+            for shift in tables.shifts:
+                entry = self._table(path[-1], 8 << bits)[virtual >> shift & (1 << bits) - 1]
+                lowest = shift == tables.shifts[-1]
+                mask, value = tables.page if lowest else tables.block
+                address, bits = tables.address(entry), tables.index_bits
+                if not entry & 1 or address in path:
+                    break
+                if entry & mask == value and (lowest or shift in tables.block_shifts):
+                    self._leaf = Mapped(virtual & -1 << shift, address & -1 << shift, 1 << shift)
+                    return self._leaf
+                path.append(address)
+        return Mapped(virtual, 0, 0)
+
     def _walk(self, path: tuple[int, ...], virtual: int, end: int) -> Iterator[Mapped]:
         """Yield the leaves below the last table of `path` (the tables from the root down to it)."""
         level = len(path) - 1
@@ -81,11 +108,11 @@ class PageTables:
         index = virtual >> shift & (1 << bits) - 1
         if level == len(self.geometry.shifts) - 1:
             count = (end - 1 >> shift) - (virtual >> shift) + 1
-            yield from self._pages(entries[index : index + count].tolist(), virtual, end)
+            yield from self._pages(entries[index : index + count], virtual, end)
             return
         mask, value = self.geometry.block
         span = 1 << shift
-        whole = self._blocks(entries[index : index + (end - 1 >> shift) - (virtual >> shift) + 1].tolist(), shift)
+        whole = self._blocks(entries[index : index + (end - 1 >> shift) - (virtual >> shift) + 1], shift)
         if whole is not None:
             yield _clipped(virtual & -span, *whole, virtual, end)
             return
@@ -110,19 +137,18 @@ class PageTables:
                     yield from self._walk((*path, address), virtual, stop)
             virtual = stop
 
-    def _blocks(self, entries: list[int], shift: int) -> tuple[int, int] | None:
+    def _blocks(self, entries: memoryview, shift: int) -> tuple[int, int] | None:
         """(physical address, bytes) where consecutive entries are blocks that lie one behind the other; else None."""
         tables = self.geometry
         mask, value = tables.block
         first, span = entries[0], 1 << shift
         if not first & 1 or first & mask != value or shift not in tables.block_shifts or tables.high_mask:
             return None
-        size = len(entries) * span
-        if entries != list(range(first, first + size, span)):
+        if not _ascend(entries, span):
             return None
-        return first & tables.address_mask & -span, size
+        return first & tables.address_mask & -span, len(entries) * span
 
-    def _pages(self, entries: list[int], virtual: int, end: int) -> Iterator[Mapped]:
+    def _pages(self, entries: memoryview, virtual: int, end: int) -> Iterator[Mapped]:
         """Yield what consecutive entries of a lowest table map of `virtual` to `end`, joined where contiguous.
 
         This is the one loop over single pages of a walk: 16 TiB whose vmemmap is mapped by 4 KiB have 67 million.
@@ -132,11 +158,11 @@ class PageTables:
         span = tables.page_size
         at = virtual & -span
         first, count = entries[0], len(entries)
-        if first & mask == value and not tables.high_mask and entries == list(range(first, first + count * span, span)):
+        if first & mask == value and not tables.high_mask and _ascend(entries, span):
             yield _clipped(at, first & tables.address_mask, count * span, virtual, end)
             return
         start = physical = size = 0
-        for entry in entries:
+        for entry in entries.tolist():
             if entry & mask == value:
                 address = entry & tables.address_mask | (entry & tables.high_mask) << tables.high_shift
                 if size and address == physical + size:
@@ -164,6 +190,22 @@ class PageTables:
 
     def _unmapped(self, virtual: int) -> VmcoreError:
         return VmcoreError(f"{self.name}: virtual {virtual:#x} is not mapped in the crashed kernel")
+
+
+def _ascend(entries: memoryview, step: int) -> bool:
+    """Whether each entry (at least one) is `step` more than the one before it."""
+    first, count = entries[0], len(entries)
+    if entries[-1] != first + (count - 1) * step:
+        return False
+    for at in range(0, count, _MANY):
+        part = entries[at : at + _MANY]
+        ones, ramp = _ONES, _RAMP
+        if len(part) < _MANY:
+            below = (1 << 64 * len(part)) - 1
+            ones, ramp = ones & below, ramp & below
+        if int.from_bytes(part, "little") != (first + at * step) * ones + step * ramp:
+            return False
+    return True
 
 
 def _clipped(start: int, physical: int, size: int, virtual: int, end: int) -> Mapped:

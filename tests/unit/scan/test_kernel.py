@@ -105,6 +105,37 @@ def test_report_of_maps_adds_leaves_and_keeps_the_most_tables(order: int) -> Non
     assert report == MappingReport(Leaves(1, 3, 3), 8192, 1, 0, 5)
 
 
+class Keeping:
+    """A module that keeps every page of the first window, and leaves its bitmap as it is where nothing is kept."""
+
+    def map(self, ranges: Iterable[Range], strategy: Strategy, page_shift: int) -> Mapped:
+        return Mapped(1, Leaves(0, 0, 0), 0)
+
+    def scan(
+        self, mapped: int, layout: bytes, level: int, window: Window, bitmap: array[int], timeout: int
+    ) -> requests.Scan:
+        pages = window.end - window.first
+        kept = 0 if window.first else pages
+        if kept:
+            bitmap[:] = array("B", b"\xff") * len(bitmap)
+        return requests.Scan(*[0] * 17)._replace(total=pages, kept=kept, free=pages - kept, examined=7)
+
+    def unmap(self, mapped: int) -> None:
+        pass
+
+
+def test_window_of_which_nothing_is_kept_is_zeros_whatever_the_one_before_it_had(tmp_path: Path) -> None:
+    hole = (2 * WINDOW * 4096, 3 * WINDOW * 4096)
+    builder = VmcoreBuilder(((0x1000, 0x9F000), (MIB, hole[0]), (hole[1], hole[1] + 64 * MIB)))
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        scan = KernelScan(core, PageLayout.of(core.info), PageKind(31), (), cast("ScanDevice", Keeping()))
+        windows = [b"".join(window) for window in scan.windows(core.mem_map())]
+    size = WINDOW // 8
+    assert windows == [b"\xff" * size, bytes(size), bytes(size), bytes(64 * MIB >> 15)]
+    counts = scan.counts()
+    assert (counts.kept, counts.examined, counts.free) == (WINDOW, 21, WINDOW + (64 * MIB >> 12))
+
+
 class Idle:
     """A module that maps and scans in no time."""
 

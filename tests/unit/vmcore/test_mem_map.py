@@ -219,6 +219,27 @@ def _maps_four(builder: VmcoreBuilder, page: int) -> bool:
     return all(entry & 0xFFF == 0x67 for entry in entries[:4]) and entries[4:] == [0, 0]
 
 
+def test_roots_whose_pointers_cannot_be_read_together_are_read_one_by_one(tmp_path: Path) -> None:
+    """mem_section's table crosses into a page that is not mapped, behind the one pointer that is needed."""
+    table = 0xFFFFC90000000000
+    builder = VmcoreBuilder(_FOUR_SECTIONS, info={"SYMBOL(mem_section)": f"{table + 0xFF8:x}"})
+    builder.map(table, 0x5000)
+    builder.write(0x5FF8, builder.read(_ROOTS, 8))
+    assert _runs(builder, tmp_path) == [MemMapRun(0, 4 * SECTION_PAGES, 16 * MIB)]
+
+
+@pytest.mark.parametrize("offset", [0, 8, 20])
+def test_sections_are_found_wherever_their_field_lies(tmp_path: Path, offset: int) -> None:
+    size = 32 if offset < 20 else 28
+    builder = VmcoreBuilder(
+        _FOUR_SECTIONS, info={"SIZE(mem_section)": str(size), "OFFSET(mem_section.section_mem_map)": str(offset)}
+    )
+    coded = builder.read(_SECTIONS, 8)
+    for number in range(4):
+        builder.write(_SECTIONS + number * size, bytes(offset) + coded + bytes(size - offset - 8))
+    assert _runs(builder, tmp_path) == [MemMapRun(0, 4 * SECTION_PAGES, 16 * MIB)]
+
+
 def test_four_tebibytes_are_walked_in_little_memory() -> None:
     """vmemmap of 2 MiB leaves, its tables answered by functions: a billion structures, 32,768 leaves, one run."""
     tebibyte, first_leaf = 1 << 40, 1 << 41
@@ -237,8 +258,8 @@ def test_four_tebibytes_are_walked_in_little_memory() -> None:
         return pack("<512Q", *entries)
 
     def read_virtual(address: int, size: int) -> bytes:
-        if size == 8:
-            return pack("<Q", DIRECT + 0x10000)
+        if address < DIRECT + 0x10000:
+            return pack("<Q", DIRECT + 0x10000) * (size // 8)
         return pack("<QQ", VMEMMAP | 7, 0) * 256
 
     with Path("/dev/null").open("rb") as file:

@@ -135,6 +135,28 @@ def test_what_is_no_kernel_address_is_refused(tmp_path: Path, address: int, size
         core.read_virtual(address, size)
 
 
+def test_what_lies_in_one_leaf_is_read_at_once_and_by_one_walk(tmp_path: Path) -> None:
+    tables = _Tables(4096)
+    tables.entry(0, 511, 0x1003)
+    tables.entry(0x1000, 0, 0x2003)
+    tables.entry(0x2000, 0, 0x3003)
+    tables.entry(0x2000, 1, 0x83)  # 2 MiB
+    for index, physical in ((0, 0x5000), (1, 0x6000), (3, 0x7000)):
+        tables.entry(0x3000, index, physical | 3)
+    tables.memory[0x5000:0x8000] = bytes(range(256)) * 48
+    tables.memory[0x5100] = 77
+    walker = PageTables(geometry(X86_64, _info()), 0, tables.read, "vmcore")
+    start = (1 << 64) - (1 << 39)
+    assert walker.read(start + 0x100, 3) == b"\x4d\1\2"
+    assert tables.reads == 5
+    assert walker.read(start + 0xFFE, 4) == b"\xfe\xff\0\1"
+    assert walker.read(start + 2 * MIB + 0x5100, 2) == b"\x4d\1"
+    assert walker.read(start + 0x3000, 2) == b"\0\1"
+    for address, size in ((start + 0x2000, 1), (start + 0x1FFF, 2), (start + 0x4000, 8)):
+        with pytest.raises(VmcoreError, match="not mapped"):
+            walker.read(address, size)
+
+
 def test_a_table_is_read_once_for_all_its_pages(tmp_path: Path) -> None:
     tables = _Tables(4096)
     tables.entry(0, 511, 0x1003)
