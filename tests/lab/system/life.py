@@ -1,0 +1,243 @@
+"""A Debian server in a VM, from its first boot through crashes and power cuts: what a test types, and what it finds.
+
+    with System.boot(tmp_path, "bookworm") as system:
+        system.put("/etc/kdumpd.yaml", "version: 1\\n")
+        system.must("kdumpd apply", within=600)
+        system.crash()
+        system.wait_boot()
+
+The machine boots as a PC does: firmware, GRUB of its own disk, kernel, initramfs-tools' initramfs, systemd. A crash is
+followed by whatever the crash kernel does, and by the next boot, in the same machine. Nothing is simplified but the
+agent that types (`inside/agent.py`) and that there is no network. Called by tests; imports rehearse.vm.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from kdumpd.rehearse.vm import Line, Machine, Vm
+from tests.lab.system import root as roots
+from tests.lab.system.port import GuestLostError, Port
+
+#: QEMU's arguments that attach the drive `root` and others by controller; {0} is a drive's name.
+CONTROLLERS = {
+    "virtio": ((), ("-device", "virtio-blk-pci,drive={0},serial={0}")),
+    "nvme": ((), ("-device", "nvme,drive={0},serial={0}")),
+    "ahci": ((), ("-device", "ide-hd,drive={0},serial={0}")),
+    "megasas": (("-device", "megasas,id=scsi"), ("-device", "scsi-hd,bus=scsi.0,drive={0},serial={0}")),
+}
+BOOT_SECONDS = 300.0  # of an emulated processor that shares this machine's two with other tests'
+CRASH_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Pc(Machine):
+    """A PC that boots from its first disk; `kernel` only tells whether KVM works here."""
+
+    devices: tuple[str, ...] = ()
+
+    def arguments(self, accelerated: bool, qmp: int) -> list[str]:
+        """QEMU's command line; `qmp` is a socket it inherits."""
+        arguments = super().arguments(accelerated, qmp)
+        for option in ("-kernel", "-initrd", "-append"):
+            place = arguments.index(option)
+            del arguments[place : place + 2]
+        return [*arguments, *self.devices]
+
+
+class Done(NamedTuple):
+    """A command in the guest that has ended."""
+
+    command: str
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """All it printed."""
+        return self.out + self.err
+
+
+class Running:
+    """A command in the guest that runs while the test goes on."""
+
+    def __init__(self, command: str, port: Port, number: int) -> None:
+        self._command = command
+        self._port = port
+        self._number = number
+
+    def wait(self, within: float = 120) -> Done:
+        """What it did; GuestLostError when the guest restarts first or it has not ended in so many seconds."""
+        answer = self._port.answer(self._number, within)
+        if "problem" in answer:
+            raise GuestLostError(f"{self._command}: the agent failed: {answer['problem']}")
+        return Done(self._command, int(str(answer["code"])), str(answer["out"]), str(answer["err"]))
+
+
+class System:
+    """A running guest; a context manager that ends it. `folder` keeps its disk and its console log."""
+
+    def __init__(self, folder: Path, root: roots.Root, machine: Pc, socket: Path, kvm: bool | None) -> None:
+        self.folder = folder
+        self.root = root
+        self._socket = socket
+        self._log = (folder / "console.log").open("w")
+        self._vm = Vm(machine, self._keep, kvm)
+        self._port: Port | None = None
+        self._boots = 0
+
+    @classmethod
+    def boot(
+        cls,
+        folder: Path,
+        suite: str = "bookworm",
+        controller: str = "virtio",
+        disks: tuple[Path, ...] = (),
+        packages: tuple[str, ...] = (),
+        memory: int = 2048,
+        processors: int = 2,
+        extra: tuple[str, ...] = (),
+        kvm: bool | None = None,
+    ) -> System:
+        """A guest of this suite on an overlay of its root in `folder`; `disks` are raw files, the next ones after it.
+
+        Enter it to start it. `packages` are in the root beside what kdumpd depends on; `extra` are QEMU's arguments.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        root = roots.made(suite, packages)
+        overlay = folder / "disk.qcow2"
+        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(root.disk), str(overlay)]
+        subprocess.run(create, check=True)
+        # A socket's path has at most 107 bytes.
+        socket = Path(tempfile.mkdtemp(prefix="kdumpd-agent-"), "port")
+        before, each = CONTROLLERS[controller]
+        devices = [*before, *_drive("root", overlay, "qcow2", each)]
+        for number, disk in enumerate(disks):
+            devices += _drive(f"disk{number}", disk, "raw", each)
+        devices += ["-chardev", f"socket,id=agent,path={socket},server=on,wait=off", "-device", "virtio-serial-pci"]
+        devices += ["-device", "virtserialport,chardev=agent,name=test-agent"]
+        machine = Pc(
+            kernel=root.vmlinuz,
+            initrd=root.vmlinuz,
+            command_line="",
+            memory=memory,
+            processors=processors,
+            reboots=True,
+            devices=(*devices, *extra),
+        )
+        return cls(folder, root, machine, socket, kvm)
+
+    def __enter__(self) -> System:
+        self._vm.__enter__()
+        try:
+            self._port = Port(self._socket, 30)
+            self.wait_boot()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._vm.__exit__(kind, error, trace)
+        if self._port is not None:
+            self._port.close()
+        self._log.close()
+        shutil.rmtree(self._socket.parent, ignore_errors=True)
+
+    @property
+    def console(self) -> list[Line]:
+        """Every line of the serial console so far."""
+        return self._vm.lines
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the machine was switched on."""
+        return self._vm.seconds
+
+    def start(self, command: str) -> Running:
+        """A shell command has been given to the guest."""
+        return Running(command, self._agent, self._agent.ask({"run": command}))
+
+    def run(self, command: str, within: float = 120) -> Done:
+        """What a shell command of root did in the guest."""
+        return self.start(command).wait(within)
+
+    def must(self, command: str, within: float = 120) -> str:
+        """What a command that succeeds printed; AssertionError with all it said when it fails."""
+        done = self.run(command, within)
+        assert done.code == 0, f"{command}: exit code {done.code}\n{done.said}"
+        return done.out
+
+    def put(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        """The file lies in the guest, replaced in one step."""
+        data = content.encode() if isinstance(content, str) else content
+        self._file({"put": path, "data": base64.b64encode(data).decode(), "mode": mode})
+
+    def get(self, path: str) -> bytes:
+        """A file of the guest."""
+        return base64.b64decode(str(self._file({"get": path})["data"]))
+
+    def crash(self) -> None:
+        """The kernel panics, as by the magic key."""
+        self.start("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
+
+    def reboot(self, within: float = BOOT_SECONDS) -> None:
+        """The guest has shut down in order and started again."""
+        self.start("systemctl reboot")
+        self.wait_boot(within)
+
+    def power_cut(self, within: float = BOOT_SECONDS) -> None:
+        """The guest lost all it had not written to its disks, in this moment, and has started again."""
+        self.qmp("system_reset")
+        self.wait_boot(within)
+
+    def wait_boot(self, within: float = BOOT_SECONDS) -> None:
+        """The next boot has come as far as the agent, and systemd has nothing left to start."""
+        self._boots += 1
+        self._agent.wait_boots(self._boots, within)
+        self.run("systemctl is-system-running --wait", within)
+
+    def wait_console(self, pattern: str, within: float, after: int = 0) -> Line:
+        """The first line of the console from number `after` on that matches."""
+        return self._vm.wait_line(pattern, within, after)
+
+    def qmp(self, name: str, **arguments: object) -> object:
+        """What QEMU's own protocol returns for a command."""
+        return self._vm.command(name, 60, **arguments)
+
+    def deadline(self, within: float) -> Callable[[], bool]:
+        """Whether so many seconds from now are over."""
+        end = self.seconds + within
+        return lambda: self.seconds > end
+
+    @property
+    def _agent(self) -> Port:
+        if self._port is None:
+            raise GuestLostError("the guest was not started")
+        return self._port
+
+    def _file(self, request: dict[str, object]) -> dict[str, object]:
+        answer = self._agent.answer(self._agent.ask(request), 120)
+        if "problem" in answer:
+            raise GuestLostError(str(answer["problem"]))
+        return answer
+
+    def _keep(self, line: Line) -> None:
+        if not self._log.closed:
+            print(f"{line.seconds:8.2f} {line.text}", file=self._log, flush=True)
+
+
+def _drive(name: str, file: Path, kind: str, device: tuple[str, ...]) -> list[str]:
+    options = f"if=none,id={name},format={kind},discard=unmap,cache=unsafe,file={str(file).replace(',', ',,')}"
+    return ["-drive", options, *(part.format(name) for part in device)]
