@@ -246,6 +246,38 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "list",
+        "show the dumps on the local targets",
+        "kdumpd.cli.list_dumps:run",
+        (POLICY, JSON),
+        exits=(
+            Exit(0, "the dumps were listed, be there any or none"),
+            Exit(1, "an error; a target or record that could not be read, after what could"),
+        ),
+        description=(
+            "The newest first: the time of the crash, what became of its dump, its size on the disk, its directory, "
+            "and below that the host, the kernel and the panic. complete: read whole since, and good. unverified: "
+            "whole by its name, and not read since. incomplete: the capture did not come to a whole dump. damaged: "
+            "does not read. foreign: another program's, or not only root's; kdumpd never removes those. No dump is "
+            "read whole for this: the service reads each once, after the crash."
+        ),
+    ),
+    Verb(
+        "prune",
+        "remove the dumps that the policy's retention does not keep",
+        "kdumpd.cli.prune:run",
+        (
+            POLICY,
+            _argument("--dry-run", action="store_true", help="say what would be removed, and why, and remove nothing"),
+            JSON,
+        ),
+        exits=(Exit(0, "what had to go is gone, or nothing had to"), Exit(1, "an error, or a dump that would not go")),
+        description=(
+            "Each dump that goes is named with the reason. A target's newest complete dump never goes, nor one that "
+            "the service has not looked at yet, nor what other programs left there."
+        ),
+    ),
+    Verb(
         "verify",
         "read a dump whole: header, bitmaps, descriptors, every page",
         "kdumpd.cli.verify:run",

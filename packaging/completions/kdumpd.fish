@@ -50,7 +50,7 @@ function _shtab_kdumpd_using
   test "$_shtab_kdumpd_cmdpath" = "$argv"
 end
 
-set -g _shtab_kdumpd_commands check plan apply status rehearse capture dump verify info dmesg
+set -g _shtab_kdumpd_commands check plan apply status disarm rehearse service capture dump list prune verify info dmesg
 set -g _shtab_kdumpd_opts_with_value --compression --crashkernel --engine --format --jobs --kernel --level --memory --output --panic --policy --root
 
 complete -c kdumpd -e
@@ -70,20 +70,27 @@ complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' 
 complete -c kdumpd -n '_shtab_kdumpd_using apply' -s h -l help -d 'show this help message and exit'
 complete -c kdumpd -n '_shtab_kdumpd_using apply' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'the policy (default /etc/kdumpd.yaml)'
 complete -c kdumpd -n '_shtab_kdumpd_using apply' -l root -xka "(__fish_complete_directories)" -d 'for installers: the system mounted at DIR, on this machine'"'"'s disks; its image is built, never loaded (default /)'
+complete -c kdumpd -n '_shtab_kdumpd_using apply' -l kernel -xka "(ls /lib/modules 2>/dev/null)" -d 'build the image of this installed kernel and nothing else: for the hooks of kernel packages'
+complete -c kdumpd -n '_shtab_kdumpd_using apply' -l json -d 'print JSON instead of text'
 complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a status -d 'Tell whether this machine is armed, why not, and what is known of image, targets and crashes.'
 complete -c kdumpd -n '_shtab_kdumpd_using status' -s h -l help -d 'show this help message and exit'
 complete -c kdumpd -n '_shtab_kdumpd_using status' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'the policy (default /etc/kdumpd.yaml)'
 complete -c kdumpd -n '_shtab_kdumpd_using status' -l json -d 'print JSON instead of text'
+complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a disarm -d 'Unload the crash kernel, until apply or the next boot.'
+complete -c kdumpd -n '_shtab_kdumpd_using disarm' -s h -l help -d 'show this help message and exit'
+complete -c kdumpd -n '_shtab_kdumpd_using disarm' -l json -d 'print JSON instead of text'
 complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a rehearse -d 'Crash a throwaway VM with this policy, kernel and image, and verify the dump from outside.'
 complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -s h -l help -d 'show this help message and exit'
 complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'the policy (default /etc/kdumpd.yaml)'
 complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l memory -x -d 'the VM'"'"'s memory (default 2G)'
-complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l crashkernel -x -d 'its reservation (default 128M)'
+complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l crashkernel -x -d 'its reservation (default: this machine'"'"'s own for the image that it is armed with, else 128M)'
 complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l kernel -xka "(__fish_complete_path (commandline -ct))" -d 'a release installed here, a path, or Debian PACKAGE=VERSION to fetch'
 complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l panic -xka "sysrq nmi oops oom" -d 'how it crashes (default sysrq)'
 complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l output -xka "(__fish_complete_directories)" -d 'keep the dump, the console log and what else was made here'
 complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l keep-memory -d 'when the VM hangs, save its memory too (guest-memory.elf; needs --output)'
 complete -c kdumpd -n '_shtab_kdumpd_using rehearse' -l json -d 'print JSON instead of text'
+complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a service -d 'What kdumpd.service runs: keep this machine armed, and say at any time whether it is.'
+complete -c kdumpd -n '_shtab_kdumpd_using service' -s h -l help -d 'show this help message and exit'
 complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a capture -d 'What the image runs inside the capture kernel.'
 complete -c kdumpd -n '_shtab_kdumpd_using capture' -s h -l help -d 'show this help message and exit'
 complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a dump -d 'Filter and write a dump from any ELF vmcore.'
@@ -96,6 +103,15 @@ complete -c kdumpd -n '_shtab_kdumpd_using dump' -l format -xka "kdump" -d 'file
 complete -c kdumpd -n '_shtab_kdumpd_using dump' -l json -d 'print JSON instead of text'
 complete -c kdumpd -n '_shtab_kdumpd_using dump; and test $_shtab_kdumpd_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'an ELF vmcore, such as /proc/vmcore'
 complete -c kdumpd -n '_shtab_kdumpd_using dump; and test $_shtab_kdumpd_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the file to write; it must not exist'
+complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a list -d 'Show the dumps on the local targets.'
+complete -c kdumpd -n '_shtab_kdumpd_using list' -s h -l help -d 'show this help message and exit'
+complete -c kdumpd -n '_shtab_kdumpd_using list' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'the policy (default /etc/kdumpd.yaml)'
+complete -c kdumpd -n '_shtab_kdumpd_using list' -l json -d 'print JSON instead of text'
+complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a prune -d 'Remove the dumps that the policy'"'"'s retention does not keep.'
+complete -c kdumpd -n '_shtab_kdumpd_using prune' -s h -l help -d 'show this help message and exit'
+complete -c kdumpd -n '_shtab_kdumpd_using prune' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'the policy (default /etc/kdumpd.yaml)'
+complete -c kdumpd -n '_shtab_kdumpd_using prune' -l dry-run -d 'say what would be removed, and why, and remove nothing'
+complete -c kdumpd -n '_shtab_kdumpd_using prune' -l json -d 'print JSON instead of text'
 complete -c kdumpd -n '_shtab_kdumpd_using; and test $_shtab_kdumpd_npos -eq 0' -a verify -d 'Read a dump whole: header, bitmaps, descriptors, every page.'
 complete -c kdumpd -n '_shtab_kdumpd_using verify' -s h -l help -d 'show this help message and exit'
 complete -c kdumpd -n '_shtab_kdumpd_using verify' -l json -d 'print JSON instead of text'

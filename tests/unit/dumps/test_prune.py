@@ -1,29 +1,22 @@
-"""What goes is gone in one step and nothing else is touched; the verbs say so."""
+"""What goes is gone in one step, and nothing else is touched."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kdumpd.cli import list_dumps
-from kdumpd.cli import prune as prune_verb
-from kdumpd.cli.main import parser
 from kdumpd.dumps import prune
 from kdumpd.dumps.folder import Folder, shelf, shelves
 from kdumpd.dumps.prune import HIDDEN, Pruned
-from kdumpd.errors import DumpError, TargetError
+from kdumpd.errors import TargetError
 from kdumpd.policy.model import Retention
 from tests.unit.dumps.targets import Rig
 
 KEEP_ONE = Retention(keep=1, max_size=None, min_free=0)
-Verb = Callable[..., int]
 
 
 def pruned(rig: Rig, retention: Retention = KEEP_ONE) -> Pruned:
@@ -117,81 +110,6 @@ def test_a_directory_that_was_replaced_meanwhile_stays(rig: Rig) -> None:
     with pytest.raises(TargetError, match="cannot be removed"):
         prune.remove(looked_at)
     assert (first / "vmcore").exists()
-
-
-# The verbs
-
-
-@pytest.fixture
-def verb(rig: Rig, tmp_path: Path) -> Verb:
-    """Runs a verb under a policy of this target, which keeps one dump; the state is the rig's."""
-    policy = tmp_path / "kdumpd.yaml"
-    policy.write_text(f"targets: [{{path: {rig.targets[0]}}}]\nretention: {{keep: 1, min_free: 0}}\n")
-    runs: dict[str, Callable[[argparse.Namespace, str], int]] = {"list": list_dumps.run, "prune": prune_verb.run}
-
-    def run(name: str, *arguments: str) -> int:
-        options = parser().parse_args([name, "--policy", str(policy), *arguments])
-        return runs[name](options, str(rig.state))
-
-    return run
-
-
-def test_list_prints_a_dump_in_two_lines_for_a_person(rig: Rig, verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    dump = rig.dump(1)
-    rig.run()
-    assert verb("list") == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("2026-11-24 10:00:01 UTC  complete ")
-    assert first.endswith(f" {dump}")
-    assert second == "    web1, 6.1.0: Kernel panic - not syncing: sysrq triggered crash"
-
-
-def test_list_of_nothing_says_so(rig: Rig, verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verb("list") == 0
-    assert capsys.readouterr().out == f"no dumps on {rig.targets[0]}\n"
-
-
-def test_list_tells_what_it_cannot_read_after_what_it_can(
-    rig: Rig, verb: Verb, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rig.dump(1)
-    (rig.state / "crashes.json").write_text("{")
-    assert verb("list") == 1
-    told = capsys.readouterr()
-    assert "unverified" in told.out
-    assert told.err.startswith(f"kdumpd list: {rig.state}/crashes.json: is damaged")
-    assert told.err.count("\n") == 1
-
-
-def test_prune_says_what_would_go_and_then_takes_it(rig: Rig, verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    first = rig.dump(1)
-    rig.dump(2)
-    rig.run()
-    assert verb("prune", "--dry-run") == 0
-    assert capsys.readouterr().out.startswith(f"would remove {first} (")
-    assert first.exists()
-    assert verb("prune") == 0
-    assert capsys.readouterr().out.startswith(f"removed {first} (")
-    assert not first.exists()
-    assert rig.record().crashes[0].removed == "retention.keep: 1: there are 1 newer ones"
-    assert verb("prune", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {
-        "version": 1,
-        "dry_run": False,
-        "removed": [],
-        "failed": [],
-        "remarks": [],
-        "problems": [],
-    }
-
-
-def test_prune_does_nothing_on_a_record_that_is_damaged(rig: Rig, verb: Verb) -> None:
-    rig.dump(1), rig.dump(2)
-    rig.run()
-    (rig.state / "crashes.json").write_text("[]")
-    with pytest.raises(DumpError, match="is damaged"):
-        verb("prune")
-    assert len(rig.names()) == 2
 
 
 def test_the_record_is_for_root_alone(rig: Rig) -> None:
