@@ -36,8 +36,8 @@ def make(root: Path, disk: Path, release: str) -> None:
     grub = root / "boot/grub"
     modules = root / "usr/lib/grub" / PLATFORM
     (grub / PLATFORM).mkdir(parents=True)
-    for file in (*modules.glob("*.mod"), *modules.glob("*.lst")):
-        (grub / PLATFORM / file.name).write_bytes(file.read_bytes())
+    for part in (*modules.glob("*.mod"), *modules.glob("*.lst")):
+        (grub / PLATFORM / part.name).write_bytes(part.read_bytes())
     (grub / "grub.cfg").write_text(_FIRST_CONFIGURATION.format(uuid=UUID, release=release))
     core = _core_image(root)
     boot = bytearray((modules / "boot.img").read_bytes())
