@@ -27,7 +27,8 @@ def run(options: argparse.Namespace, state: str = crashes.STATE_FOLDER) -> int:
         if options.dry_run:
             pruned = Pruned(decision.removals, (), decision.remarks)
         else:
-            pruned, _ = prune.carry_out(decision, found, known, state)
+            pruned, known = prune.carry_out(decision, found, known)
+            problems = (*problems, *_recorded(known, state))
     if options.json:
         document = {
             "version": VERSION,
@@ -47,3 +48,12 @@ def run(options: argparse.Namespace, state: str = crashes.STATE_FOLDER) -> int:
     for line in (*(failed.why for failed in pruned.failed), *pruned.remarks, *problems):
         print(f"kdumpd prune: {line}", file=sys.stderr)
     return 1 if pruned.failed or problems else 0
+
+
+def _recorded(known: Crashes, state: str) -> tuple[str, ...]:
+    """The record is written, or why it is not: what went is told all the same."""
+    try:
+        crashes.write(known, state)
+    except OSError as error:
+        return (f"{state}/{crashes.NAME}: cannot be written: {error.strerror}; make room there",)
+    return ()

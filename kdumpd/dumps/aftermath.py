@@ -32,6 +32,7 @@ from kdumpd.policy.model import Policy
 
 Emit = Callable[[Event], None]
 
+_NICE = 10  # a machine that comes up has better things to do than to read a dump
 _SLACK = 3600.0  # seconds by which a crash may seem to lie before the service's start, where a clock was set meanwhile
 _RANK = {State.VERIFIED: 3, State.DAMAGED: 2, State.INCOMPLETE: 1, State.MISSING: 0}
 
@@ -52,6 +53,7 @@ class Aftermath:
         self._targets = tuple(target.path for target in policy.targets)
         self._places = places
         self._emit = emit
+        self._told: list[str] = []
         self._boot = ended.boot_id(places.proc)
 
     def run(self, *, retain: bool) -> None:
@@ -76,7 +78,7 @@ class Aftermath:
         if panicked or (before is not None and not fits):
             known = self._miss(known, panicked, before, found)
         known = known.with_seen(tuple(one.key for one in firmware))
-        record.write(known, self._places.state)
+        self._keep(known)
         if retain:
             self._retain(known)
 
@@ -89,6 +91,16 @@ class Aftermath:
             self._emit(Event("record-damaged", str(error), str(error)))
             found = Crashes()
         return (found or Crashes())._replace(boot_id=self._boot), found is None
+
+    def _keep(self, known: Crashes) -> None:
+        """It is on record; where the disk takes no record, that is told once, and all else goes on."""
+        try:
+            record.write(known, self._places.state)
+        except OSError as error:
+            text = f"{self._places.state}/{record.NAME}: cannot be written: {error.strerror}; make room there"
+            if text not in self._told:
+                self._told.append(text)
+                self._emit(Event("record-failed", text, f"{text}: what is told now is told again at the next start"))
 
     def _take(self, group: Sequence[Folder], known: Crashes, firmware: tuple[pstore.Record, ...], ends: str) -> Crashes:
         """One crash: each of its directories is examined and on record, the best last, and the event is told."""
@@ -109,7 +121,7 @@ class Aftermath:
             known = known.with_crash(crash._replace(found=self._boot, panic=panic))
         best = best._replace(found=self._boot, panic=panic, pstore=copies, ended=ends)
         known = known.with_crash(best)
-        record.write(known, self._places.state)
+        self._keep(known)
         self._emit(telling.of_crash(best, folder, judged))
         return known
 
@@ -136,14 +148,15 @@ class Aftermath:
             ended=before.boot_id if before is not None else "",
         )
         known = known.with_crash(crash).with_seen(tuple(one.key for one in firmware))
-        record.write(known, self._places.state)
+        self._keep(known)
         self._emit(telling.of_missing(crash, reason))
         return known
 
     def _retain(self, known: Crashes) -> None:
         found, _ = shelves(self._targets)
         decision = prune.plan(found, known, self._policy.retention)
-        pruned, _ = prune.carry_out(decision, found, known, self._places.state)
+        pruned, known = prune.carry_out(decision, found, known)
+        self._keep(known)
         for removal in pruned.removed:
             text = f"removed {removal.path} ({shown(removal.size)}): {removal.reason}"
             self._emit(Event("pruned", f"{removal.path}: {removal.reason}", text))
@@ -201,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     say = partial(print, file=sys.stderr, flush=True)
     places = Places()
+    os.nice(_NICE)
     try:
         policy, retain = policy_of(options.policy, places.state)
         with record.locked(say, places.state):

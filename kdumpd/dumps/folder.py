@@ -138,7 +138,7 @@ def _folder(place: int, target: str, name: str) -> Folder | None:
         with opened(name, place, follow=False) as here:
             status, entries = os.fstat(here), {entry.name: entry for entry in os.scandir(here)}
             foreign = peer or _distrust(status) or _strange(entries.keys())
-            tells = _peer(status) if peer else told.record(here, name)
+            tells = _outside(status, name) if foreign else told.record(here, name)
             partial = _status(here, DUMP + INCOMPLETE)
             final = _status(here, DUMP)
             return Folder(
@@ -152,7 +152,7 @@ def _folder(place: int, target: str, name: str) -> Folder | None:
                 final=final is not None and stat.S_ISREG(final.st_mode),
                 partial=partial.st_size if partial is not None else 0,
                 log=told.LOG in entries,
-                stage="" if peer else told.last_stage(here),
+                stage="" if foreign else told.last_stage(here),
             )
     except FileNotFoundError:
         return None  # removed just now
@@ -178,8 +178,11 @@ def _strange(names: Iterable[str]) -> str:
     return f"has no {told.RECORD}"
 
 
-def _peer(status: os.stat_result) -> Told:
-    return Told("", status.st_mtime, "", complete=False, failure="", problem="")
+def _outside(status: os.stat_result, name: str) -> Told:
+    """What is known of a directory that is not ours, without a look at what it says."""
+    host, moment = told.by_name(name)
+    moment = status.st_mtime if moment is None else moment
+    return Told(host, moment, "", complete=False, failure="", problem="")
 
 
 def _status(folder: int, name: str) -> os.stat_result | None:

@@ -12,7 +12,6 @@ import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kdumpd.dumps import crashes as record
 from kdumpd.dumps.crashes import Crashes, State
 from kdumpd.dumps.folder import Folder, Shelf, identity, opened
 from kdumpd.dumps.retention import Decision, Held, Removal, Target, decide
@@ -74,10 +73,8 @@ def _held(folder: Folder, known: Crashes, order: int) -> Held:
     return Held(folder.path, order, folder.size, verified=state is State.VERIFIED, told=state is not None)
 
 
-def carry_out(
-    decision: Decision, shelves: Sequence[Shelf], known: Crashes, folder: str = record.STATE_FOLDER
-) -> tuple[Pruned, Crashes]:
-    """All that was decided is done, what an earlier run left hidden is gone, and the record says so.
+def carry_out(decision: Decision, shelves: Sequence[Shelf], known: Crashes) -> tuple[Pruned, Crashes]:
+    """All that was decided is done, and what an earlier run left hidden is gone; the record as it is now to be written.
 
     Called with the lock held.
     """
@@ -93,8 +90,6 @@ def carry_out(
             continue
         removed.append(removal)
         known = known.without(removal.path, removal.reason)
-    if removed:
-        record.write(known, folder)
     return Pruned(tuple(removed), tuple(failed), decision.remarks), known
 
 

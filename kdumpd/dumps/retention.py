@@ -52,6 +52,11 @@ def decide(targets: tuple[Target, ...], retention: Retention) -> Decision:
     going: dict[str, Removal] = {}
     remarks: list[str] = []
     for target in targets:
+        unread = sum(not dump.told for dump in target.dumps)
+        if unread:
+            remarks.append(
+                f"{target.path}: {unread} dumps stay that kdumpd.service has not read yet; it does at its start"
+            )
         _by_number(target, retention.keep, going)
         _by_size(target, retention.max_size, going, remarks)
     for device in dict.fromkeys(target.device for target in targets):

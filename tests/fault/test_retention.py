@@ -31,12 +31,12 @@ def rig(tmp_path: Path, good: Path) -> Rig:
 def pruned(rig: Rig, retention: Retention = KEEP_ONE) -> Pruned:
     found, _ = shelves(tuple(str(target) for target in rig.targets))
     known = rig.record()
-    return prune.carry_out(prune.plan(found, known, retention), found, known, str(rig.state))[0]
+    return prune.carry_out(prune.plan(found, known, retention), found, known)[0]
 
 
 def test_what_root_did_not_make_is_not_trusted(rig: Rig) -> None:
     os.chown(rig.dump(1), 1000, 1000)
-    ((found,), _) = shelves((str(rig.targets[0]),))
+    (found,), _ = shelves((str(rig.targets[0]),))
     assert [folder.foreign for folder in found.folders] == ["belongs to user 1000"]
 
 
@@ -95,3 +95,20 @@ def test_on_a_full_disk_old_dumps_make_room_for_the_next(full: Rig) -> None:
     assert [event.event for event in events] == ["crash-found", "crash-found", "pruned"]
     assert "retention.min_free: 1.0 MiB" in events[-1].reason
     assert full.names() == ["web1-20261124-100002"]
+
+
+@pytest.fixture
+def no_room_for_records(rig: Rig) -> Iterator[Rig]:
+    """The state folder is a file system that is full."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4K,nr_inodes=2", "none", rig.state], check=True)
+    (rig.state / "full").write_bytes(bytes(4096))
+    yield rig
+    subprocess.run(["umount", rig.state], check=True)
+
+
+def test_where_no_record_can_be_written_crashes_are_told_and_retention_works(no_room_for_records: Rig) -> None:
+    rig = no_room_for_records
+    rig.dump(1), rig.dump(2)
+    events = [event.event for event in rig.run(KEEP_ONE)]
+    assert events == ["record-failed", "crash-found", "crash-found", "pruned"]
+    assert rig.names() == ["web1-20261124-100002"]

@@ -22,7 +22,7 @@ KEEP_ONE = Retention(keep=1, max_size=None, min_free=0)
 def pruned(rig: Rig, retention: Retention = KEEP_ONE) -> Pruned:
     found, _ = shelves(tuple(str(target) for target in rig.targets))
     known = rig.record()
-    return prune.carry_out(prune.plan(found, known, retention), found, known, str(rig.state))[0]
+    return prune.carry_out(prune.plan(found, known, retention), found, known)[0]
 
 
 def only(rig: Rig) -> Folder:
