@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from kdumpd.host import iomem, program
+from kdumpd.host import hardware, iomem, program
 from kdumpd.host.target import Places
 
 
@@ -20,6 +21,18 @@ class KernelFiles:
     release: str
     vmlinuz: Path | None
     modules: Path | None
+
+
+class Hardware(NamedTuple):
+    """What the ELF header of a crash kernel lists (`host.hardware`), and whether the kernel keeps that up to date."""
+
+    cpus: str = ""
+    memory: str = ""
+    follows_cpus: bool = False
+    follows_memory: bool = False
+
+
+UNKNOWN_HARDWARE = Hardware()
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class HostFacts:
     loaded: bool
     kexec: str | None
     dracut: str | None
+    hardware: Hardware = UNKNOWN_HARDWARE
 
 
 def _text(path: Path, default: str = "") -> str:
@@ -108,4 +122,10 @@ def read(root: Path = Path("/"), places: Places | None = None) -> HostFacts:
         loaded=loaded,
         kexec=program.find("kexec"),
         dracut=program.find("dracut"),
+        hardware=Hardware(
+            cpus=_text(places.sys / hardware.CPUS),
+            memory=hardware.memory(iomem_text),
+            follows_cpus=_text(places.sys / hardware.FOLLOWS_CPUS) == "1",
+            follows_memory=_text(places.sys / hardware.FOLLOWS_MEMORY) == "1",
+        ),
     )

@@ -3,8 +3,9 @@
 `python3 -m kdumpd.loader.early` is what kdumpd-early.service runs. It decides nothing: `plan` has put a record of the
 load beside the image (load.json), and where that still fits, the same files are loaded with the same command line and
 loaded.json says so, by which `plan` finds nothing to do. What does not fit is told in one line and left to
-kdumpd.service. Every import here is time in which a crash is lost: `errors` and the standard library, without pathlib,
-subprocess, dataclasses and typing. kdumpd.service runs it too, for the last good image while the policy is invalid.
+kdumpd.service. Every import here is time in which a crash is lost: `errors`, `host.hardware` and the standard library,
+without pathlib, subprocess, dataclasses and typing. kdumpd.service runs it too, for the last good image while the
+policy is invalid.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 
 from kdumpd.errors import LoadError
+from kdumpd.host import hardware
 
 #: What the initramfs leaves when it has loaded already: the record that it carries.
 LOADED_BEFORE = "run/kdumpd/early.json"
@@ -177,7 +179,11 @@ def _run(arguments: tuple[str, ...]) -> tuple[int, str]:
 
 def _write(path: str, record: Record, root: str) -> None:
     """The record is the one of the last load, of this boot, replaced in one step."""
-    document = json.dumps({**record, "boot_id": _boot_id(root), "time": time.time()}, sort_keys=True)
+    hardware_now = {
+        "cpus": _text(os.path.join(root, "sys", hardware.CPUS)) or "",
+        "memory": hardware.memory(_text(os.path.join(root, "proc/iomem")) or ""),
+    }
+    document = json.dumps({**record, **hardware_now, "boot_id": _boot_id(root), "time": time.time()}, sort_keys=True)
     temporary = f"{path}.early"
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as stream:

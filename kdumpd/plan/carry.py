@@ -78,6 +78,8 @@ def _load(step: LoadCrashKernel, situation: Situation, root: Path, say: Say) -> 
         pieces=contents.of_load(step.vmlinuz, step.image, step.command_line, facts.crash_ranges),
         pieces_boot_id=facts.boot_id,
         nodes=dict(situation.nodes),
+        cpus=facts.hardware.cpus,
+        memory=facts.hardware.memory,
     )
     state.record(root, record)
     call = "kexec_file_load" if loaded.call is kexec.Call.FILE else "kexec_load"

@@ -10,12 +10,13 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+from kdumpd.host import hardware
 from kdumpd.image import scan_module, settings
 from kdumpd.image.manifest import Inputs
 from kdumpd.loader.contents import Found
 from kdumpd.plan import differences
 from kdumpd.plan.differences import Change
-from kdumpd.plan.situation import Situation
+from kdumpd.plan.situation import LoadedRecord, Situation
 from kdumpd.policy.units import render_size
 from kdumpd.steps.build import BuildImage
 from kdumpd.steps.reason import Cause, Reason
@@ -143,7 +144,21 @@ def load_reasons(situation: Situation, vmlinuz: Path, building: bool) -> tuple[R
     if record.command_line != situation.command_line:
         change = differences.more_and_less(record.command_line.split(), situation.command_line.split())
         reasons.append(Reason(Cause.COMMAND_LINE, f"the command line changed: {change or 'the order of its words'}"))
-    return (*reasons, *_resized(situation))
+    return (*reasons, *_resized(situation), *_hardware(situation, record))
+
+
+def _hardware(situation: Situation, record: LoadedRecord) -> tuple[Reason, ...]:
+    """What the loaded crash kernel does not know of, unless the running kernel tells it."""
+    now = situation.facts.hardware
+    reasons = []
+    if record.memory and record.memory != now.memory and not now.follows_memory:
+        old, new = (f"{hardware.size(ranges) >> 20} MiB" for ranges in (record.memory, now.memory))
+        text = f"the memory changed, which the loaded crash kernel does not know: {old} to {new}"
+        reasons.append(Reason(Cause.HARDWARE, text, old, new))
+    if record.cpus and record.cpus != now.cpus and not now.follows_cpus:
+        text = f"the processors changed, which the loaded crash kernel does not know: {record.cpus} to {now.cpus}"
+        reasons.append(Reason(Cause.HARDWARE, text, record.cpus, now.cpus))
+    return tuple(reasons)
 
 
 def _unloaded(situation: Situation, own: bool) -> Reason:

@@ -20,7 +20,8 @@ class LoadedRecord:
     """What kdumpd loaded last: it counts only in the boot it was made in.
 
     `time` in seconds since 1970, `reservation` in bytes, `pieces` where it lies in the reservation (as long as
-    `pieces_boot_id` is this boot), `nodes` the device of each target then.
+    `pieces_boot_id` is this boot), `nodes` the device of each target then, `cpus` and `memory` what its ELF header
+    lists (`host.hardware`).
     """
 
     boot_id: str
@@ -34,6 +35,8 @@ class LoadedRecord:
     pieces: tuple[Piece, ...] = ()
     pieces_boot_id: str = ""
     nodes: Mapping[str, str] = field(default_factory=dict)
+    cpus: str = ""
+    memory: str = ""
 
 
 @dataclass(frozen=True)

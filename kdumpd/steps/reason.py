@@ -31,6 +31,7 @@ class Cause(enum.StrEnum):
     KERNEL = "kernel-changed"
     COMMAND_LINE = "command-line-changed"
     RESERVATION = "reservation-resized"
+    HARDWARE = "hardware-changed"
 
 
 class Reason(NamedTuple):

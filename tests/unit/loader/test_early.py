@@ -194,6 +194,8 @@ def test_nothing_heavy_is_imported() -> None:
     assert {name for name in added if name.startswith("kdumpd")} == {
         "kdumpd",
         "kdumpd.errors",
+        "kdumpd.host",
+        "kdumpd.host.hardware",
         "kdumpd.loader",
         "kdumpd.loader.early",
     }
