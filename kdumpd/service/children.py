@@ -35,6 +35,7 @@ class _Text:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self.ended = False
         self._text = bytearray()
         self._told = 0
 
@@ -43,8 +44,8 @@ class _Text:
         with suppress(BlockingIOError):
             while data := os.read(self.descriptor, 1 << 16):
                 self._text += data[: max(0, _MOST - len(self._text))]
-            return True
-        return False
+            self.ended = True
+        return self.ended
 
     def lines(self) -> Iterator[str]:
         """The whole lines that were not told yet."""

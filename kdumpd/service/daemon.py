@@ -152,14 +152,15 @@ class Daemon:
         """What a child has written is told line by line, and in whole at its end."""
         code = 0
         if ended:
-            for descriptor in (child.fileno(), child.output.descriptor, child.errors.descriptor):
-                with suppress(KeyError):
-                    self._poll.unregister(descriptor)
+            self._poll.unregister(child)
+            for text in (child.output, child.errors):
+                if not text.ended:
+                    self._poll.unregister(text.descriptor)
             code = child.reap()
             del self._children[child.work]
         else:
             for text in (child.output, child.errors):
-                if text.drain():
+                if not text.ended and text.drain():
                     self._poll.unregister(text.descriptor)
         for line in child.output.lines():
             self._step(Said(child.work, line))
