@@ -122,7 +122,7 @@ def read(folder: str = STATE_FOLDER) -> Crashes | None:
         ) from error
     try:
         return _parsed(json.loads(data))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         raise DumpError(f"{path}: is damaged ({type(error).__name__}); every dump is read again") from error
 
 
