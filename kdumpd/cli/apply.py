@@ -1,4 +1,7 @@
-"""The verb `apply`: does what `plan` prints, under one lock, and proves that the crash kernel is loaded."""
+"""The verb `apply`: does what `plan` prints, under one lock, and proves that the crash kernel is loaded.
+
+Then each target is proved, and armed is said where one at least can hold a dump.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from kdumpd.plan.decide import Plan, decide
 from kdumpd.plan.gather import gather
 from kdumpd.plan.line import plain
 from kdumpd.plan.situation import Situation
+from kdumpd.policy import compiled
+from kdumpd.prove import proof
 
 
 @dataclass
@@ -80,8 +85,27 @@ def _apply(options: argparse.Namespace, root: Path, report: _Report) -> int:
                 return 1
         report.plan(plan, found)
         carry_out(plan, found, root, report.say)
+    if found.load and not _proved(found, report):
+        return 1
     report.end("armed" if found.load else "built")
     return 0
+
+
+def _proved(found: Situation, report: _Report) -> bool:
+    """Whether a target can hold a dump: each is written to and read back, and what was found is on record."""
+    if found.step is None:
+        return True
+    proofs = proof.prove(compiled.from_json(found.step.policy_json))
+    for one in proofs:
+        if one.ok:
+            report.say(one.line())
+        else:
+            print(f"kdumpd apply: {one.line()}", file=sys.stderr, flush=True)
+    proof.record(Path("/"), proofs)
+    if any(one.ok for one in proofs):
+        return True
+    report.end("failed", proofs[0].line())
+    return False
 
 
 def _keep(options: argparse.Namespace, root: Path) -> None:

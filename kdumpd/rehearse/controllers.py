@@ -12,19 +12,26 @@ from typing import NamedTuple
 class Controller(NamedTuple):
     """A controller: the kernel driver's name, what a person calls it, its modules in the order to load them, and QEMU's
 
-    devices for one disk. In those `{bus}` names the controller and `{drive}` the drive that its disk shows.
+    devices for one disk. In those `{bus}` names the controller and `{drive}` the drive that its disk shows. `above`
+    is a driver that must stand above it here, as it does in the VM.
     """
 
     driver: str
     title: str
     modules: tuple[str, ...]
     devices: tuple[str, ...]
+    above: str = ""
 
 
+_VIRTIO_PCI = "virtio-pci"
 _SCSI_DISK = "scsi-hd,bus={bus}.0,drive={drive}"
 
 VIRTIO_BLK = Controller(
-    "virtio_blk", "virtio block device", ("virtio_pci", "virtio_blk"), ("virtio-blk-pci,drive={drive}",)
+    "virtio_blk",
+    "virtio block device",
+    ("virtio_pci", "virtio_blk"),
+    ("virtio-blk-pci,drive={drive}",),
+    above=_VIRTIO_PCI,
 )
 #: By the name that a driver has in sysfs (/sys/bus/*/drivers), which is not always its module's.
 CONTROLLERS = {
@@ -36,6 +43,7 @@ CONTROLLERS = {
             "virtio SCSI controller",
             ("virtio_pci", "virtio_scsi", "sd_mod"),
             ("virtio-scsi-pci,id={bus}", _SCSI_DISK),
+            above=_VIRTIO_PCI,
         ),
         Controller("nvme", "NVMe controller", ("nvme",), ("nvme,drive={drive},serial={drive}",)),
         Controller(
@@ -52,7 +60,9 @@ CONTROLLERS = {
 
 def emulated(names: Iterable[str]) -> Controller | None:
     """The controller that QEMU can stand in for, by the names of a disk's drivers, nearest first; None without one."""
-    return next((CONTROLLERS[name] for name in names if name in CONTROLLERS), None)
+    names = tuple(names)
+    found = next((CONTROLLERS[name] for name in names if name in CONTROLLERS), None)
+    return None if found is None or (found.above and found.above not in names) else found
 
 
 def arguments(controller: Controller, drive: str, file: str, read_only: bool = False) -> list[str]:

@@ -62,9 +62,9 @@ def _disk(group: list[CaptureTarget], here: HostDisk, trouble: Callable[[str], s
     unlike = []
     controller = controllers.emulated(here.drivers)
     if controller is None:
-        known = here.drivers[0] if here.drivers else "not found out"
+        known = f"drivers {', '.join(here.drivers)}" if here.drivers else "not found out"
         unlike.append(
-            f"that the capture kernel drives this host's disk controller (driver {known}), which QEMU does not "
+            f"that the capture kernel drives this host's disk controller ({known}), which QEMU does not "
             f"emulate: the VM's {paths} lay on a virtio disk"
         )
     why = trouble(target.fstype)

@@ -10,15 +10,22 @@ from typing import Any
 import pytest
 
 from kdumpd.capture.console import parse
+from kdumpd.cli import rehearse as verb
 from kdumpd.cli.main import main
+from kdumpd.image import build
 from kdumpd.image.build import manifest_beside
+from kdumpd.plan.state import image_of
 from kdumpd.policy import load
+from kdumpd.policy.compiled import to_json
 from kdumpd.policy.ranges import ByteRange, merged
-from kdumpd.rehearse import kernels
+from kdumpd.rehearse import kernels, likeness, overlay, report
+from kdumpd.rehearse.controllers import CONTROLLERS
 from kdumpd.rehearse.kernels import Kernel
+from kdumpd.rehearse.likeness import HostDisk
 from kdumpd.rehearse.outcome import Outcome
 from kdumpd.rehearse.scenario import Panic, Scenario
 from kdumpd.rehearse.session import rehearse
+from kdumpd.steps.build import BuildImage, CaptureTarget
 from tests.lab import kmod
 
 KERNEL = "linux-image-amd64=6.1"
@@ -178,3 +185,89 @@ def test_old_memory_is_mapped_as_the_policy_says(tmp_path: Path, mapping: bytes,
     assert (scan["engine"], scan["strategy"], scan["page_size"]) == ("kernel", strategy, page_size)
     larger = {"4K": ("gib_1", "mib_2"), "2M": ("gib_1",)}[page_size]
     assert all(scan["leaves"][size] == 0 for size in larger)
+
+
+def laid_over(outcome: Outcome) -> list[str]:
+    """What the timeline says of the second initrd."""
+    return [event.text for event in outcome.events if event.stage == "second initrd"]
+
+
+def test_the_image_that_apply_built_is_rehearsed_byte_for_byte_on_disks_like_this_machine_s(tmp_path: Path) -> None:
+    kernel, root = kernels.find(KERNEL), tmp_path / "root"
+    for link, place in (
+        (f"lib/modules/{kernel.release}", kernel.modules),
+        (f"boot/vmlinuz-{kernel.release}", kernel.vmlinuz),
+    ):
+        (root / link).parent.mkdir(parents=True)
+        (root / link).symlink_to(place)
+    (root / "etc").mkdir()
+    (root / "etc/kdumpd.yaml").write_text("scan: {engine: user}\n")
+    assert main(["apply", "--root", str(root)]) == 0
+    image, policy = image_of(root, kernel.release), load.load(str(root / "etc/kdumpd.yaml"))
+    disks = verb.disks_like_the_hosts(image, policy)
+    outcome = rehearse(Scenario(policy, kernel, disks=disks, image=image, armed=True), tmp_path / "out")
+    assert_verified(outcome)
+    assert outcome.image.path == image
+    assert json.loads(manifest_beside(image).read_text())["image_sha256"] == outcome.guest.image_sha256
+    if all(disk.own_driver for disk in disks):
+        assert laid_over(outcome) == ["nothing: the image alone"]
+
+
+def armed_for(folder: Path, kind: str, driver: str, **target: Any) -> Scenario:
+    """An armed image for a disk of this kind on this controller, and the disk."""
+    kernel, policy = kernels.find(KERNEL), load.parse(b"scan: {engine: user}")
+    uuid = "C0DE-00DE" if kind == "vfat" else "5c0de0de-0000-4000-8000-00000000c0de"
+    on = CaptureTarget(f"UUID={uuid}", kind, "/srv/dumps", "/var/crash", **target)
+    modules = CONTROLLERS[driver].modules if driver in CONTROLLERS else ()
+    step = BuildImage(
+        release=kernel.release,
+        modules=kernel.modules,
+        policy_json=to_json(policy),
+        targets=(on._replace(drivers=tuple(reversed(modules))),),
+        output=folder / "armed" / "capture.img",
+        hostname="host1",
+        boot="dracut" if on.assembled else "direct",
+        dracut_modules=("dm", "lvm") if on.assembled else (),
+        engine="user",
+    )
+    image = build.build(step).path
+    names = (driver, CONTROLLERS[driver].above) if driver in CONTROLLERS else (driver,)
+    host = {"/var/crash": HostDisk(names, ("LVM",) if on.assembled else ())}
+    disks = likeness.like(overlay.targets_of(overlay.carried(image))[0], host)
+    crashkernel = "192M" if on.assembled else "128M"
+    return Scenario(policy, kernel, crashkernel=crashkernel, disks=disks, image=image, armed=True)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("driver", "kind", "options"),
+    [
+        ("virtio_blk", "ext3", ""),
+        ("virtio_scsi", "ext4", ""),
+        ("nvme", "xfs", ""),
+        ("ahci", "btrfs", "subvolid=5"),
+        ("megaraid_sas", "xfs", ""),
+        ("mptsas", "vfat", ""),
+        ("vmw_pvscsi", "ext4", ""),
+    ],
+)
+def test_the_host_s_controller_and_file_system_are_there_and_nothing_is_lent(
+    tmp_path: Path, driver: str, kind: str, options: str
+) -> None:
+    outcome = rehearse(armed_for(tmp_path, kind, driver, options=options), tmp_path / "out")
+    assert_verified(outcome)
+    assert laid_over(outcome) == ["nothing: the image alone"]
+    assert outcome.dump is not None
+    assert outcome.dump.directory.name.startswith("host1-")
+    assert f"({kind}) mounted" in "\n".join(capture_console(outcome))
+
+
+@pytest.mark.matrix
+def test_what_a_vm_cannot_rebuild_is_said_and_the_rest_rehearsed(tmp_path: Path) -> None:
+    """An image for LVM on a controller that QEMU does not have."""
+    scenario = armed_for(tmp_path, "ext4", "hpsa", assembled=True)
+    outcome = rehearse(scenario, tmp_path / "out")
+    assert_verified(outcome)
+    said = "\n".join(report.unproven(outcome))
+    assert "disk controller (drivers hpsa), which QEMU does not emulate" in said
+    assert "that the image puts LVM together" in said

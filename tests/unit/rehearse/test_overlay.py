@@ -18,6 +18,7 @@ from kdumpd.steps.build import CaptureTarget
 from tests.unit.image.kerneltree import RELEASE, tree
 
 TARGET = CaptureTarget("UUID=b3a1", "ext4", "/var/crash", "/var/crash")
+OTHERS = CaptureTarget("/dev/sda1", "ext4", "/var/crash", "/var/crash")
 CARRIED = f"/usr/lib/modules/{RELEASE}/kernel/fs/ext4/ext4.ko"
 
 
@@ -30,7 +31,7 @@ def image_of(folder: Path, *more: archive.Entry) -> Path:
     """An image that carries ext4 alone and is made for another disk."""
     files = (
         archive.file(settings.MODULES, settings.modules_json([CARRIED]).encode()),
-        archive.file(settings.TARGETS, b"{}"),
+        archive.file(settings.TARGETS, settings.targets_json((OTHERS,), "host1", ()).encode()),
         archive.file(CARRIED.lstrip("/"), b"the image's own"),
         *more,
     )
@@ -81,6 +82,24 @@ def test_an_image_that_waits_for_another_machines_disks_does_not_here(tmp_path: 
     assert files[units.DROP_IN] == b"[Unit]\n"
     assert files[hook] == b"true\n"
     assert not {units.DROP_IN, hook} & set(laid(image_of(tmp_path), kernel))
+
+
+def test_an_image_that_has_all_that_it_needs_is_left_alone(tmp_path: Path, kernel: Kernel) -> None:
+    """Nothing is lent, and its targets are those that the VM has: not one byte comes behind it."""
+    own = settings.targets_json((TARGET,), "host1", ()).encode()
+    entries = overlay.carried(image_of(tmp_path, archive.file(settings.TARGETS, own)))
+    assert overlay.targets_of(entries) == ((TARGET,), "host1")
+    assert overlay.files(entries, kernel, overlay.Lent(), (TARGET,), "host1") == {}
+    assert overlay.pack({}) == b""
+    other = overlay.files(entries, kernel, overlay.Lent(), (TARGET._replace(directory="/x"),), "host1")
+    assert set(other) == {settings.TARGETS, OVERLAY}
+
+
+def test_ranges_to_leave_alone_are_the_vms_own(tmp_path: Path, kernel: Kernel) -> None:
+    own = settings.targets_json((TARGET,), "host1", ((0, 4096),)).encode()
+    entries = overlay.carried(image_of(tmp_path, archive.file(settings.TARGETS, own)))
+    files = overlay.files(entries, kernel, overlay.Lent(), (TARGET,), "host1")
+    assert json.loads(files[settings.TARGETS])["hands_off"] == []
 
 
 def test_the_archive_is_aligned_so_that_another_may_follow(tmp_path: Path, kernel: Kernel) -> None:
