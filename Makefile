@@ -71,7 +71,7 @@ check: venv
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pytest -q tests/unit tests/fuzz
 
-test: check vm-tools
+test: check vm-tools deb-tools
 	@$(BIN)/pytest -v --timeout 900 -n 2 --dist loadfile -m 'not matrix' tests/vm tests/fault
 
 kmod: venv kmod-tools
@@ -81,7 +81,7 @@ rehearse: venv vm-tools
 	@$(BIN)/python -m tests.lab.kmod --fetched $(KERNEL) || echo "make rehearse: goes on without kdumpd_scan" >&2
 	@$(BIN)/kdumpd rehearse $(if $(KERNEL),--kernel $(KERNEL)) $(REHEARSE)
 
-matrix: venv vm-tools matrix-tools
+matrix: venv vm-tools matrix-tools deb-tools rpm-tools
 	@$(BIN)/python -m tests.matrix
 
 bench: venv vm-tools bench-tools
