@@ -6,7 +6,7 @@
 #   make rehearse  crash a real kernel (KERNEL=...) in a VM, with the page-scan module, and verify its dump
 #   make matrix    every kernel, level, fault and reader; resumes; writes docs/matrix.md when whole
 #   make bench     the measurements of docs/performance.md
-#   make docs      what is generated: docs/policy.md, docs/man, packaging/completions
+#   make docs      what is generated: docs/policy.md, docs/json.md, docs/man, packaging/completions
 #   make deb       build/deb: the Debian packages, of what is committed
 #   make rpm       build/rpm: the RPM packages of RPM_TARGETS (distribution=Python), of what is committed
 #   make picture   docs/rehearsal.svg, from a rehearsal
@@ -90,6 +90,7 @@ bench: venv vm-tools bench-tools
 docs: venv
 	@$(BIN)/python -m kdumpd.policy.reference docs/policy.md
 	@$(BIN)/python -m kdumpd.cli.manual docs/man
+	@$(BIN)/python -m kdumpd.cli.jsonpage config/json docs/json.md
 	@$(BIN)/python -m kdumpd.cli.completion packaging/completions
 
 picture: venv vm-tools

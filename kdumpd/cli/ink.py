@@ -15,7 +15,7 @@ from kdumpd.plan.line import Line, paint
 
 def colours(stream: TextIO) -> bool:
     """Whether a stream gets colours: a terminal that can show them, and NO_COLOR (no-color.org) is not set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def show(lines: Iterable[Line]) -> None:

@@ -226,4 +226,5 @@ def _situation(policy: Policy, root: Path, places: Places, file: PolicyFile, fac
         load=load,
         policy_file=file,
         nodes={target.path: target.node for target in targets},
+        target_paths=tuple(target.path for target in policy.targets),
     )

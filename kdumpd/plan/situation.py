@@ -52,8 +52,8 @@ class BuiltRecord:
 
 @dataclass(frozen=True)
 class DiskState:
-    """What lies under /var/lib/kdumpd: the image's manifest and policy (None: none, or not readable), its present hash
-    and size ("" and 0 without an image), what is known of its build, and the record of the last load."""
+    """What lies under /var/lib/kdumpd: the image's manifest and policy (None: none, or not readable), its present hash,
+    size and time ("" and 0 without an image), what is known of its build, and the record of the last load."""
 
     manifest: Manifest | None
     policy_json: str | None
@@ -61,6 +61,7 @@ class DiskState:
     loaded: LoadedRecord | None
     built: BuiltRecord | None = None
     image_size: int = 0
+    image_time: float = 0
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,10 @@ class Situation:
 
     `step` is the build that this situation calls for, without reasons, and `inputs` what it would be made from; both
     are None where `blocked` says why there can be none. `load` is false for a kernel that is not the running one.
-    `nodes` are the targets' devices by path; `memory` is what the reservation holds of what was loaded; `rival` names
-    another kdump service that is installed; `disarmed` says that `kdumpd disarm` was the last word; `running` is the
-    running kernel's release; `ahead` the situation of the newest kernel that is installed, where that is another.
+    `nodes` are the targets' devices by path, `target_paths` every target of the policy, be it found or not; `memory` is
+    what the reservation holds of what was loaded; `rival` names another kdump service that is installed; `disarmed`
+    says that `kdumpd disarm` was the last word; `running` is the running kernel's release; `ahead` the situation of
+    the newest kernel that is installed, where that is another.
     """
 
     facts: HostFacts
@@ -94,6 +96,7 @@ class Situation:
     load: bool = True
     policy_file: PolicyFile = PolicyFile()
     nodes: Mapping[str, str] = field(default_factory=dict)
+    target_paths: tuple[str, ...] = ()
     memory: Found = Found.UNKNOWN
     rival: str = ""
     disarmed: bool = False

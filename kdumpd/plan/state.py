@@ -104,9 +104,9 @@ def read(root: Path, release: str) -> DiskState:
     except ImageError:
         described = None
     try:
-        size = image.stat().st_size
+        size, time = image.stat().st_size, image.stat().st_mtime
     except OSError:
-        size = 0
+        size, time = 0, 0.0
     return DiskState(
         manifest=described,
         policy_json=_read(build.policy_beside(image)),
@@ -114,6 +114,7 @@ def read(root: Path, release: str) -> DiskState:
         loaded=read_loaded(root),
         built=_built(_read(built_beside(image))),
         image_size=size,
+        image_time=time,
     )
 
 

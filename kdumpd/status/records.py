@@ -1,0 +1,87 @@
+"""The JSON records that other parts of kdumpd leave, read for `status`: what is missing or makes no sense is nothing.
+
+targets.json is by `prove`, rehearsal.json by `rehearse`, crashes.json by `dumps`, /run/kdumpd/service.json by
+`service`. Called by the verb `status`. May import `host.statefile`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdumpd.host.statefile import folder
+
+SERVICE = Path("kdumpd/service.json")
+
+
+@dataclass(frozen=True)
+class Records:
+    """The documents as they are; `unread` names those that may not be read."""
+
+    targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rehearsal: Mapping[str, Any] | None = None
+    crashes: tuple[Mapping[str, Any], ...] = ()
+    service: Mapping[str, Any] | None = None
+    service_runs: bool = False
+    unread: tuple[str, ...] = ()
+
+
+def _document(path: Path, unread: list[str]) -> Mapping[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(errors="replace"))
+    except PermissionError:
+        unread.append(str(path))
+        return None
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _listed(document: Mapping[str, Any] | None, key: str) -> tuple[Mapping[str, Any], ...]:
+    items = (document or {}).get(key)
+    return tuple(item for item in items if isinstance(item, dict)) if isinstance(items, list) else ()
+
+
+def read(root: Path = Path("/"), run: Path = Path("/run"), proc: Path = Path("/proc")) -> Records:
+    """Every record there is."""
+    unread: list[str] = []
+    kept = folder(root)
+    targets = _listed(_document(kept / "targets.json", unread), "targets")
+    crashes = _listed(_document(kept / "crashes.json", unread), "crashes")
+    rehearsal = _document(kept / "rehearsal.json", unread)
+    service = _document(run / SERVICE, unread)
+    process = str((service or {}).get("pid", ""))
+    return Records(
+        targets={str(target.get("path")): target for target in targets},
+        rehearsal=rehearsal,
+        crashes=crashes,
+        service=service,
+        service_runs=process.isdigit() and (proc / process).exists(),
+        unread=tuple(unread),
+    )
+
+
+def may_read(root: Path = Path("/")) -> bool:
+    """Whether this user sees what kdumpd keeps; where it keeps nothing yet there is nothing to hide."""
+    try:
+        next(folder(root).iterdir(), None)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def number(document: Mapping[str, Any], key: str) -> float:
+    """A number of a document, 0 where there is none."""
+    value = document.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+
+
+def text(document: Mapping[str, Any], key: str) -> str:
+    """A text of a document on one line, "" where there is none."""
+    value = document.get(key)
+    return " ".join(value.split()) if isinstance(value, str) else ""

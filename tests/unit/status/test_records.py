@@ -1,0 +1,62 @@
+"""The records of others: what is missing, torn or not ours to read is nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from kdumpd.host import statefile
+from kdumpd.status import records
+from kdumpd.status.records import Records
+
+
+def test_nothing_on_the_disk_is_nothing(tmp_path: Path) -> None:
+    assert records.read(tmp_path, tmp_path / "run", tmp_path / "proc") == Records()
+    assert records.may_read(tmp_path)
+
+
+def test_each_record_is_read(tmp_path: Path) -> None:
+    folder = statefile.folder(tmp_path)
+    statefile.replace(folder / "targets.json", {"targets": [{"path": "/a", "ok": True}, "torn"]})
+    statefile.replace(folder / "crashes.json", {"crashes": [{"state": "verified"}]})
+    statefile.replace(folder / "rehearsal.json", {"verified": True})
+    statefile.replace(tmp_path / "run/kdumpd/service.json", {"armed": True, "pid": 42})
+    (tmp_path / "proc/42").mkdir(parents=True)
+    found = records.read(tmp_path, tmp_path / "run", tmp_path / "proc")
+    assert found.targets == {"/a": {"path": "/a", "ok": True}}
+    assert found.crashes == ({"state": "verified"},)
+    assert found.rehearsal == {"verified": True}
+    assert found.service_runs
+
+
+def test_records_that_make_no_sense_are_none(tmp_path: Path) -> None:
+    folder = statefile.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "targets.json").write_text('{"targets": 5}')
+    (folder / "crashes.json").write_text("[")
+    (folder / "rehearsal.json").write_text("7")
+    (tmp_path / "run/kdumpd").mkdir(parents=True)
+    (tmp_path / "run/kdumpd/service.json").write_text(json.dumps({"pid": "../1"}))
+    found = records.read(tmp_path, tmp_path / "run", Path("/proc"))
+    assert (found.targets, found.crashes, found.rehearsal, found.service_runs) == ({}, (), None, False)
+
+
+def test_a_member_of_another_type_counts_as_none() -> None:
+    assert records.number({"a": True, "b": "1"}, "a") == records.number({"b": "1"}, "b") == 0
+    assert records.text({"a": 5}, "a") == ""
+    assert records.text({"a": "two\nlines"}, "a") == "two lines"
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
+    statefile.replace(statefile.folder(tmp_path) / "targets.json", {})
+    statefile.folder(tmp_path).chmod(0)
+    child = os.fork()
+    if child == 0:
+        os.setgroups([]) if os.geteuid() == 0 else None
+        os.setresuid(65534, 65534, 65534) if os.geteuid() == 0 else None
+        found = records.read(tmp_path, tmp_path / "run", tmp_path / "proc")
+        os._exit(0 if not records.may_read(tmp_path) and str(found.unread[0]).endswith("targets.json") else 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    statefile.folder(tmp_path).chmod(0o700)
+    assert code == 0
