@@ -20,6 +20,7 @@ from kdumpd.policy.model import (
     Compression,
     CompressionKind,
     DumpPolicy,
+    Early,
     EngineChoice,
     LocalTarget,
     MappingPageSize,
@@ -46,6 +47,7 @@ DEFAULT_POLICY = Policy(
     on_success=Action.REBOOT,
     time_budget=900,
     capture_kernel=CaptureKernel(Boot.AUTO, None, (), ()),
+    early=Early.AUTO,
     memmap=(),
     retention=Retention(keep=5, max_size=20 << 30, min_free=2 << 30),
 )

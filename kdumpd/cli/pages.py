@@ -11,14 +11,15 @@ from typing import NamedTuple
 FILES = {
     "/etc/kdumpd.yaml": "the policy, kdumpd.yaml(5)",
     "/var/lib/kdumpd/RELEASE/capture.img": "the capture image of a kernel; beside it its manifest, the policy that it "
-    "carries, and how it was loaded",
+    "carries",
+    "/var/lib/kdumpd/RELEASE/load.json": "how that image is loaded at the next boot, before kdumpd.service runs",
     "/var/lib/kdumpd/loaded.json": "what was loaded last, and in which boot",
     "/var/lib/kdumpd/lock": "held by whatever changes something; names the process",
     "/var/crash/HOST-YYYYMMDD-HHMMSS/": "a dump, where the policy names no other target: vmcore, dmesg.txt, "
     "capture.log, kdumpd.json",
     "/usr/share/kdumpd/kdumpd.schema.json": "the JSON Schema of the policy, for editors",
 }
-POLICY, IMAGE, LOADED, LOCK, DUMP, SCHEMA = FILES
+POLICY, IMAGE, LOAD, LOADED, LOCK, DUMP, SCHEMA = FILES
 
 
 class Example(NamedTuple):
@@ -54,7 +55,7 @@ PAGES = {
         ("kdumpd-apply(8)", "kdumpd-status(8)"),
     ),
     "apply": Page(
-        (POLICY, IMAGE, LOADED, LOCK),
+        (POLICY, IMAGE, LOAD, LOADED, LOCK),
         (
             Example("kdumpd apply", "arms this machine"),
             Example("kdumpd apply --root /mnt", "the image of a system that an installer has mounted there"),
@@ -139,7 +140,8 @@ then nothing can be armed, and plan, apply and status say so.
 
 The service, `kdumpd.service`, keeps the machine armed: it carries out the plan whenever policy, kernel or hardware \
 change. `kdumpd-armed.service` is active while the machine is armed and failed while it should be and is not. \
-`kdumpd-early.service` loads the last good image before the file systems are mounted."""
+`kdumpd-early.service`, or the initramfs where the policy's key `early` asks for it, loads the last good image at boot \
+before the file systems are mounted."""
 
 EXAMPLES = (
     Example("kdumpd check", "is the policy right?"),

@@ -132,11 +132,16 @@ def _check(record: Record, root: str, image: str, reservation: int) -> None:
         raise LoadError("no memory is reserved for a crash kernel")
     if isinstance(needed, int) and reservation < needed:
         raise LoadError(f"{reservation >> 20} MiB are reserved now, {needed >> 20} MiB when this image was loaded")
-    if record.get("boot_id") != _boot_id(root) and any(word.startswith(_ADDRESSES) for word in line.split()):
+    if record.get("boot_id") != _boot_id(root) and names_addresses(line):
         raise LoadError("the command line names physical addresses (memmap in the policy), which are another boot's")
     for path, wanted in ((image, "image_sha256"), (_below(root, record["vmlinuz"]), "vmlinuz_sha256")):
         if _sha256(path) != record[wanted]:
             raise LoadError(f"{path}: is not the file that was loaded last")
+
+
+def names_addresses(command_line: str) -> bool:
+    """Whether it is good for one boot alone."""
+    return any(word.startswith(_ADDRESSES) for word in command_line.split())
 
 
 def _below(root: str, path: object) -> str:

@@ -1,6 +1,7 @@
 """What the next boot loads early, and who: kdumpd-early.service, or the host's initramfs before it.
 
-Called by `plan.carry` once the image is in place. May import `host`, `loader`, `plan.state` and `plan.situation`.
+Called by `plan.carry` once the image is in place. May import `host`, `loader`, `policy`, `plan.state` and
+`plan.situation`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from pathlib import Path
 from kdumpd.errors import HostError
 from kdumpd.host import statefile
 from kdumpd.loader import initramfs
+from kdumpd.loader.early import names_addresses
 from kdumpd.plan import state
 from kdumpd.plan.situation import LoadedRecord, Situation
+from kdumpd.policy import compiled
+from kdumpd.policy.model import Early
 
 
 def record_beside(image: Path) -> Path:
@@ -28,7 +32,7 @@ def keep(situation: Situation, root: Path, say: Callable[[str], None], proc: Pat
     """
     facts, image = situation.facts, situation.image
     image_sha256 = state.sha256_of(image)
-    if not image_sha256 or facts.kernel.vmlinuz is None:
+    if situation.step is None or not image_sha256 or facts.kernel.vmlinuz is None:
         return
     record = LoadedRecord(
         boot_id=facts.boot_id if situation.load else "",
@@ -42,9 +46,10 @@ def keep(situation: Situation, root: Path, say: Callable[[str], None], proc: Pat
     )
     document = {"version": state.VERSION, **asdict(record)}
     statefile.replace(record_beside(image), document)
-    folder = statefile.folder(root).resolve()
+    early = compiled.from_json(situation.step.policy_json).early
     try:
-        if initramfs.is_apart((proc / "self/mountinfo").read_text(errors="replace"), folder):
+        asked = wants_initramfs(early, statefile.folder(root), proc)
+        if asked and not names_addresses(record.command_line):
             done = initramfs.carry(image, record.release, document)
         else:
             done = initramfs.drop(image, record.release)
@@ -52,3 +57,10 @@ def keep(situation: Situation, root: Path, say: Callable[[str], None], proc: Pat
         done = f"early loading by the initramfs: {error}"
     if done:
         say(done)
+
+
+def wants_initramfs(early: Early, folder: Path, proc: Path) -> bool:
+    """Whether the initramfs is to load: the policy says so, or this folder lies on another disk than the root."""
+    if early is Early.AUTO:
+        return initramfs.is_apart((proc / "self/mountinfo").read_text(errors="replace"), folder.resolve())
+    return early is Early.INITRAMFS

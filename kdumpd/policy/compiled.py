@@ -15,6 +15,7 @@ from kdumpd.policy.model import (
     Compression,
     CompressionKind,
     DumpPolicy,
+    Early,
     EngineChoice,
     HintKind,
     LocalTarget,
@@ -56,6 +57,7 @@ def to_json(policy: Policy) -> str:
             "append": kernel.append,
             "remove": kernel.remove,
         },
+        "early": policy.early,
         "memmap": [
             {"kind": hint.kind, "range": hint.range, "start": hint.start, "size": hint.size} for hint in policy.memmap
         ],
@@ -161,6 +163,7 @@ def _policy(value: _Reader) -> Policy:
             append=kernel.texts("append"),
             remove=kernel.texts("remove"),
         ),
+        early=Early(value.text("early")),
         memmap=tuple(
             MemmapHint(
                 HintKind(hint.text("kind")),

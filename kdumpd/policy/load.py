@@ -18,6 +18,7 @@ from kdumpd.policy.model import (
     Boot,
     CaptureKernel,
     DumpPolicy,
+    Early,
     EngineChoice,
     HintKind,
     LocalTarget,
@@ -114,6 +115,7 @@ def _policy(value: dict[str, Any]) -> Policy:
             append=tuple(kernel["append"]),
             remove=tuple(kernel["remove"]),
         ),
+        early=Early(value["early"]),
         memmap=tuple(
             MemmapHint(HintKind(hint["kind"]), hint.get("range"), _bytes(hint.get("start")), _bytes(hint.get("size")))
             for hint in value["memmap"]

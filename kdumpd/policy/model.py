@@ -78,6 +78,14 @@ class MappingPageSize(enum.StrEnum):
     KIB_4 = "4K"
 
 
+class Early(enum.StrEnum):
+    """Who loads the crash kernel at boot before kdumpd.service (docs/early.md)."""
+
+    AUTO = "auto"
+    SERVICE = "service"
+    INITRAMFS = "initramfs"
+
+
 class HintKind(enum.StrEnum):
     """A kind of memory hint: `nn@ss`, `nn#ss`, `nn$ss` of x86's memmap=, and `map` of the page-scan module."""
 
@@ -163,5 +171,6 @@ class Policy:
     on_success: Action
     time_budget: int
     capture_kernel: CaptureKernel
+    early: Early
     memmap: tuple[MemmapHint, ...]
     retention: Retention

@@ -117,6 +117,7 @@ policies = st.fixed_dictionaries(
                 "remove": st.lists(plain_words, unique=True, max_size=4),
             },
         ),
+        "early": st.sampled_from(["auto", "service", "initramfs"]),
         "memmap": st.lists(hints, max_size=3),
         "retention": st.fixed_dictionaries(
             {},

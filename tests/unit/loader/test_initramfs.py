@@ -1,14 +1,15 @@
-"""The host's initramfs is built anew when what it carries changed, and only then."""
+"""The host's initramfs is built anew when what it carries changed, and only then; its script loads or says why not."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from kdumpd.errors import HostError
-from kdumpd.loader import initramfs
+from kdumpd.loader import early, initramfs
 
 RECORD = {
     "boot_id": "this boot",
@@ -18,6 +19,7 @@ RECORD = {
     "command_line": "irqpoll nr_cpus=1",
     "reservation": 192 << 20,
 }
+SCRIPT = Path(__file__).parents[3] / "dracut/98kdumpd-early/load.sh"
 ROOT = "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n"
 
 
@@ -90,3 +92,72 @@ def test_what_is_not_wanted_any_more_goes(image: Path) -> None:
 )
 def test_another_disk_than_the_roots_is_seen(more: str, apart: bool) -> None:
     assert initramfs.is_apart(ROOT + more, Path("/var/lib/kdumpd")) is apart
+
+
+class Initramfs:
+    """The script that loads, with the machine's files in a folder of its own."""
+
+    def __init__(self, root: Path, kexec: str) -> None:
+        self.root = root
+        for path, text in {
+            "sys/kernel/kexec_crash_loaded": "0\n",
+            "sys/kernel/kexec_crash_size": f"{192 << 20}\n",
+            "dev/kmsg": "",
+            "usr/lib/kdumpd/early/capture.img": "image",
+            "usr/lib/kdumpd/early/vmlinuz": "kernel",
+            "usr/lib/kdumpd/early/command-line": "irqpoll memmap=64K$0x1000\n",
+            "usr/lib/kdumpd/early/reservation": f"{192 << 20}\n",
+            "usr/lib/kdumpd/early/load.json": json.dumps(RECORD),
+            "usr/sbin/kexec": f'#!/bin/sh\nprintf "%s\\n" "$@" >> {root}/log\n{kexec}\n',
+            "run/there": "",
+        }.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        (root / "usr/sbin/kexec").chmod(0o755)
+
+    def run(self) -> str:
+        text = SCRIPT.read_text()
+        for folder in ("/sys/", "/usr/", "/dev/", "/run/"):
+            text = text.replace(folder, f"{self.root}{folder}")
+        done = subprocess.run(["sh", "-eu", "-c", text], capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("", "")
+        return (self.root / "dev/kmsg").read_text().strip()
+
+    def log(self) -> list[str]:
+        log = self.root / "log"
+        return log.read_text().splitlines() if log.exists() else []
+
+
+def test_the_script_loads_and_leaves_the_record(tmp_path: Path) -> None:
+    guest = Initramfs(tmp_path, "exit 0")
+    assert guest.run() == "<6>kdumpd: the crash kernel is loaded, from the initramfs"
+    here = f"{tmp_path}/usr/lib/kdumpd/early"
+    assert guest.log() == [
+        "-p",
+        "-s",
+        f"--initrd={here}/capture.img",
+        "--command-line=irqpoll memmap=64K$0x1000",
+        f"{here}/vmlinuz",
+    ]
+    assert json.loads((tmp_path / early.LOADED_BEFORE).read_text()) == RECORD
+
+
+def test_the_script_takes_the_other_call_and_then_gives_up_in_one_line(tmp_path: Path) -> None:
+    guest = Initramfs(tmp_path, "echo one >&2; echo two >&2; exit 1")
+    assert guest.run() == "<4>kdumpd: the crash kernel could not be loaded: two; left to kdumpd.service"
+    assert [word for word in guest.log() if word in ("-s", "-c")] == ["-s", "-c"]
+    assert not (tmp_path / early.LOADED_BEFORE).exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("sys/kernel/kexec_crash_size", "1024", "less memory is reserved than when this image was loaded"),
+        ("sys/kernel/kexec_crash_loaded", "1", ""),
+    ],
+)
+def test_the_script_leaves_alone_what_does_not_fit(tmp_path: Path, path: str, text: str, said: str) -> None:
+    guest = Initramfs(tmp_path, "exit 0")
+    (tmp_path / path).write_text(text)
+    assert said in guest.run()
+    assert guest.log() == []

@@ -31,6 +31,7 @@ CASES = [
     ("on_failure: [reboot]", POLICY),
     ("on_success: poweroff", POLICY),
     ("time_budget: 5min", POLICY),
+    ("early: initramfs", POLICY),
     ("retention: {keep: 3}", POLICY),
     ("retention: {max_size: 1G}", POLICY),
     ("retention: {min_free: 1G}", POLICY),

@@ -35,6 +35,7 @@ CHANGES: dict[str, tuple[str, set[Path]]] = {
     "capture_kernel.cpus": ("capture_kernel: {cpus: 2}", {("capture_kernel", "cpus")}),
     "capture_kernel.append": ("capture_kernel: {append: [nomodeset]}", {("capture_kernel", "append")}),
     "capture_kernel.remove": ("capture_kernel: {remove: [quiet]}", {("capture_kernel", "remove")}),
+    "early": ("early: initramfs", {("early",)}),
     "memmap[].kind": ("memmap: [{kind: acpi, range: x}]", {("memmap",)}),
     "memmap[].range": ("memmap: [{kind: ram, range: y}]", {("memmap",)}),
     "memmap[].start": ("memmap: [{kind: ram, start: 2M, size: 1M}]", {("memmap",)}),

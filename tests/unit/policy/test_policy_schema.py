@@ -56,6 +56,7 @@ def test_the_schema_s_words_are_those_of_the_model() -> None:
     assert words("on_failure", 0) == sorted(model.Action)
     assert words("on_success") == sorted(set(model.Action) - {model.Action.NEXT_TARGET, model.Action.DMESG_ONLY})
     assert words("capture_kernel", "boot") == sorted(model.Boot)
+    assert words("early") == sorted(model.Early)
     assert words("scan", "engine") == sorted(model.EngineChoice)
     assert words("mapping", "strategy") == sorted(model.MappingStrategy)
     assert words("mapping", "page_size") == sorted(model.MappingPageSize)
