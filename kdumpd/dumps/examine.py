@@ -65,7 +65,9 @@ def _dump(folder: Folder) -> tuple[State, str, str]:
 
 def why_none(folder: Folder) -> str:
     """Why there is no dump, as far as what is there tells, and what is there instead."""
-    if folder.told.failure:
+    if folder.told.complete:
+        why = f"the capture saved a whole dump, and {DUMP} is not there any more"
+    elif folder.told.failure:
         why = folder.told.failure
     elif folder.stage:
         why = f"the capture kernel did not report; last stage {folder.stage}"

@@ -64,6 +64,8 @@ def _listed(folder: Folder, known: Crashes) -> Listed:
     if place is not None:
         crash = known.crashes[place]
         kind, why, panic = _KINDS[crash.state], crash.why, crash.panic
+        if kind is Kind.COMPLETE and not folder.final:
+            kind, why = Kind.INCOMPLETE, why_none(folder)
     elif folder.foreign:
         kind, why, panic = Kind.FOREIGN, folder.foreign, ""
     elif folder.final:

@@ -70,7 +70,8 @@ def plan(shelves: Sequence[Shelf], known: Crashes, retention: Retention) -> Deci
 def _held(folder: Folder, known: Crashes, order: int) -> Held:
     place = known.place(folder.path, folder.identity)
     state = None if place is None else known.crashes[place].state
-    return Held(folder.path, order, folder.size, verified=state is State.VERIFIED, told=state is not None)
+    whole = state is State.VERIFIED and folder.final
+    return Held(folder.path, order, folder.size, verified=whole, told=state is not None)
 
 
 def carry_out(decision: Decision, shelves: Sequence[Shelf], known: Crashes) -> tuple[Pruned, Crashes]:

@@ -98,27 +98,37 @@ def _by_size(target: Target, limit: int | None, going: dict[str, Removal], remar
 
 
 def _by_room(targets: list[Target], least: int, going: dict[str, Removal], remarks: list[str]) -> None:
-    """Nothing goes in vain: where all that may go is not enough, a next dump could not be saved all the same."""
-    here = {dump.path for target in targets for dump in target.dumps}
-    freed = sum(removal.size for path, removal in going.items() if path in here)
-    free = min(target.free for target in targets)
-    missing = least - free - freed
-    if missing <= 0:
+    """A dump as large as the newest could be saved and would leave `least` free; or nothing goes for that.
+
+    Nothing goes in vain: where all that may go is not enough, the next dump could not be saved all the same.
+    """
+    if not least:
         return
+    another = max(map(_newest, targets))
+    here = {dump.path for target in targets for dump in target.dumps}
+    free = min(target.free for target in targets) + sum(going[path].size for path in going if path in here)
+    missing = least + another - free
     candidates = sorted((dump for target in targets for dump in _may_go(target, going)), key=lambda dump: dump.order)
-    names = " and ".join(target.path for target in targets)
+    like = f"another dump like the newest ({shown(another)})" if another else "the next dump"
     if sum(dump.size for dump in candidates) < missing:
+        names = " and ".join(target.path for target in targets)
         remarks.append(
-            f"{names}: {shown(free)} are free, retention.min_free is {shown(least)}, and the dumps that may go would "
-            "not make up for it: none goes for that; make room there"
+            f"{names}: {shown(free)} are free: {like} would not leave retention.min_free, {shown(least)}, and the "
+            "dumps that may go would not make up for it: none goes for that; make room there"
         )
         return
     for dump in candidates:
         if missing <= 0:
             return
-        reason = f"retention.min_free: {shown(least)}: {shown(max(0, least - missing))} would be free"
+        left = max(0, least - missing)
+        reason = f"retention.min_free: {shown(least)}: {like} would leave {shown(left)}"
         going[dump.path] = Removal(dump.path, dump.size, reason)
         missing -= dump.size
+
+
+def _newest(target: Target) -> int:
+    """Bytes of the newest verified dump, 0 where there is none."""
+    return max(((dump.order, dump.size) for dump in target.dumps if dump.verified), default=(0, 0))[1]
 
 
 def shown(size: int) -> str:

@@ -95,7 +95,8 @@ def last_stage(folder: int) -> str:
         return ""
     if line is None:
         return "unknown: the stage file makes no sense"
-    return printable(f"{line.stage}: {line.text} ({line.seconds:.0f} s after the capture kernel's start)")
+    more = f"{line.seconds:.0f} s after the capture kernel's start, {line.memory} MiB of memory left"
+    return printable(f"{line.stage}: {line.text} ({more})")
 
 
 def panic(folder: int) -> str:

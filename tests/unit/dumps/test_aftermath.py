@@ -75,7 +75,7 @@ def test_a_capture_that_died_is_told_with_its_last_stage(rig: Rig) -> None:
     assert event.event == "crash-without-dump"
     assert event.reason == (
         "crashed at 2026-11-24 10:00:01 UTC, the capture kernel did not report; last stage "
-        "dump: 10 of 20 pages, 300 MiB (8 s after the capture kernel's start)"
+        "dump: 10 of 20 pages, 300 MiB (8 s after the capture kernel's start, 60 MiB of memory left)"
     )
     assert event.message == (
         f"web1 {event.reason}; {PANIC}; {path}: dmesg.txt and 3 MiB of vmcore.incomplete are there"

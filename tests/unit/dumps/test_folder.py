@@ -125,6 +125,16 @@ def test_a_value_of_any_type_costs_nothing(rig: Rig, key: str, value: Any) -> No
     assert told.time is None or 0 <= told.time < 1e12
 
 
+def test_a_dump_whose_file_somebody_took_away_is_not_complete_any_more(rig: Rig) -> None:
+    folder = rig.dump(1)
+    rig.run()
+    (folder / "vmcore").unlink()
+    found, _ = shelves((str(rig.targets[0]),))
+    (listed,) = listing(found, rig.record())
+    assert listed.state is Kind.INCOMPLETE
+    assert listed.why == "the capture saved a whole dump, and vmcore is not there any more; dmesg.txt is there"
+
+
 def test_a_target_that_is_not_there_has_no_dumps(tmp_path: Path) -> None:
     assert shelf(str(tmp_path / "none")) is None
     assert shelves((str(tmp_path / "none"),)) == ((), ())

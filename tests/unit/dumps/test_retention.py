@@ -64,14 +64,23 @@ def test_the_oldest_go_until_the_others_fit() -> None:
     ]
 
 
-def test_only_as_many_go_for_free_space_as_are_needed() -> None:
+def test_as_many_go_as_leave_room_for_another_like_the_newest() -> None:
     dumps = [held(number) for number in range(4)]
-    decision = decide((target(*dumps, free=GIB),), Retention(None, None, 2 * GIB))
-    assert decision.removals == (Removal("/t/0", GIB, "retention.min_free: 2.0 GiB: 1.0 GiB would be free"),)
+    decision = decide((target(*dumps, free=2 * GIB),), Retention(None, None, 2 * GIB))
+    reason = "retention.min_free: 2.0 GiB: another dump like the newest (1.0 GiB) would leave 1.0 GiB"
+    assert decision.removals == (Removal("/t/0", GIB, reason),)
+    assert gone(target(*dumps, free=GIB), min_free=2 * GIB) == ["/t/0", "/t/1"]
+    assert gone(target(*dumps, free=3 * GIB), min_free=2 * GIB) == []
+
+
+def test_where_no_whole_dump_is_there_min_free_alone_is_made_up_for() -> None:
+    dumps = [held(number, verified=False) for number in range(4)]
+    assert gone(target(*dumps, free=GIB), min_free=2 * GIB) == ["/t/0"]
+    assert gone(target(*dumps, free=2 * GIB), min_free=2 * GIB) == []
 
 
 def test_what_goes_for_another_reason_counts_as_free() -> None:
-    assert gone(target(*(held(number) for number in range(3)), free=GIB), keep=2, min_free=2 * GIB) == ["/t/0"]
+    assert gone(target(*(held(number) for number in range(3)), free=2 * GIB), keep=2, min_free=2 * GIB) == ["/t/0"]
 
 
 def test_nothing_goes_in_vain() -> None:
@@ -83,8 +92,9 @@ def test_nothing_goes_in_vain() -> None:
 def test_targets_of_one_file_system_make_room_together_the_oldest_first() -> None:
     one = target(held(1), held(3), free=0, path="/a")
     other = target(held(0), held(2), free=0, path="/b")
-    assert gone(one, other, min_free=GIB) == ["/t/0"]
-    assert gone(one, other._replace(device=2), min_free=GIB) == ["/t/1", "/t/0"]
+    assert gone(one, other, min_free=1) == ["/t/0", "/t/1"]
+    apart = (one._replace(free=GIB), other._replace(device=2))
+    assert gone(*apart, min_free=GIB) == ["/t/1"]
 
 
 def test_sizes_are_told_as_people_read_them() -> None:
