@@ -12,6 +12,7 @@ from struct import Struct
 
 from kdumpd.errors import ScanError, VmcoreError
 from kdumpd.policy.model import PageKind
+from kdumpd.scan.chains import Chains
 from kdumpd.scan.fates import Fates
 from kdumpd.scan.planes import WINDOW
 from kdumpd.scan.rules import Fate, judge
@@ -63,8 +64,9 @@ def scan(
     fates = Fates(core.max_pfn, present, hands_off, sink, progress, start)
     walk = _Walk(core.memory, layout, level & layout.tellable, present, fates)
     try:
-        for run in runs:
-            walk.run(run)
+        with core.memory.wide():
+            for run in runs:
+                walk.run(run)
     except VmcoreError as error:
         raise ScanError(f"mem_map cannot be followed after pfn {fates.position:#x}: {error}") from error
     warnings = walk.warnings()
@@ -85,6 +87,8 @@ class _Walk:
         self._level = int(level)
         self._buddy = layout.buddy_type if level & PageKind.FREE else None
         self._slab = layout.slab_flag or 0
+        self._largest = (_FREE, layout.free_orders - 1)
+        self._chains = Chains(layout) if self._buddy is not None and layout.free_orders > JUMP_ORDER else None
         self._windows = WindowJudge(layout, level)
         self._present = present
         self._ends = [interval.end for interval in present]
@@ -135,6 +139,7 @@ class _Walk:
     def _jump(self, pfn: int, at: int, end: int) -> bool:
         """Jump over the blocks that follow each other from here on, one look each; False if there is none."""
         start, fate, size = pfn, 0, self._layout.size
+        before = None
         try:
             while pfn < end:
                 block = self._block(pfn, at, end)
@@ -144,13 +149,26 @@ class _Walk:
                 if kind != fate:
                     self._fates.fill(pfn, fate)
                     fate = kind
-                pfn += 1 << order
-                at += size << order
+                blocks = 1
+                if block == before == self._largest:
+                    blocks += self._chain(at + (size << order), end - pfn >> order)
+                before = block
+                pfn += blocks << order
+                at += size * blocks << order
         except VmcoreError:
             if pfn == start:
                 raise
         self._fates.fill(pfn, fate)
         return pfn > start
+
+    def _chain(self, at: int, most: int) -> int:
+        """How many of the largest free blocks there are more from `at` on, as far as that can be seen at once."""
+        mapped = self._memory.mapped(at) if self._chains is not None else None
+        if mapped is None or self._chains is None:
+            return 0
+        blocks = self._chains.length(*mapped, most - 1)
+        self.examined += blocks
+        return blocks
 
     def _block(self, pfn: int, at: int, end: int) -> tuple[int, int] | None:
         """Fate and order of the block that starts here, if it is dropped whole and worth a jump."""

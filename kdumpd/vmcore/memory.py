@@ -12,12 +12,14 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, overload
 
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.elf import ElfCore
 
 WINDOW = 4 << 20  # bytes mapped at a time; aligned in physical memory, so that going downwards hits it as well
+WIDE = 32 << 20  # for a walk through all of mem_map: 64 KiB of page tables
 
 
 class Range(NamedTuple):
@@ -92,6 +94,7 @@ class Memory:
         self._buffer = bytearray()
         self._mapped = _of_procfs(fd)
         self._window: mmap.mmap | None = None
+        self._reach = WINDOW
         self._window_start = 0  # physical
         self._window_end = 0
         self._window_skip = 0  # bytes in the window before its first physical byte: mmap wants an aligned offset
@@ -141,6 +144,23 @@ class Memory:
             while filled < size:
                 filled += self._read_into(buffer[filled:size], physical + filled)
         return self._buffer, 0
+
+    @contextmanager
+    def wide(self) -> Iterator[None]:
+        """Inside of this more is mapped at a time, for who goes through much memory and looks at little of it."""
+        self._reach = WIDE
+        try:
+            yield
+        finally:
+            self._reach = WINDOW
+            self.close()
+
+    def mapped(self, physical: int) -> tuple[mmap.mmap, int, int] | None:
+        """What is mapped now from `physical` on, until anything else is read: a buffer, start and end in it."""
+        if self._window is None or not self._window_start <= physical < self._window_end:
+            return None
+        skip = self._window_skip - self._window_start
+        return self._window, physical + skip, self._window_end + skip
 
     def read_page(self, pfn: int) -> bytes:
         """Return a page; where the vmcore has only a part of it the rest is zeros."""
@@ -241,8 +261,8 @@ class Memory:
     def _move_window(self, physical: int) -> None:
         """Map what the current extent has around `physical`, which lies in it."""
         self.close()
-        start = max(physical & -WINDOW, self._start)
-        end = min((physical & -WINDOW) + WINDOW, self._end)
+        start = max(physical & -self._reach, self._start)
+        end = min((physical & -self._reach) + self._reach, self._end)
         offset = start + self._distance
         skip = offset % mmap.ALLOCATIONGRANULARITY
         try:

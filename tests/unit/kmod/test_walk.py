@@ -6,6 +6,7 @@ import ctypes
 import random
 import struct
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -63,6 +64,13 @@ class Memory:
     def window(self, physical: int, size: int) -> tuple[bytes, int]:
         self.view(physical, size)
         return self.content, physical - BASE
+
+    def mapped(self, physical: int) -> tuple[bytes, int, int] | None:
+        at = physical - BASE
+        return (self.content, at, len(self.content)) if 0 <= at < len(self.content) else None
+
+    def wide(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def by_user_engine(core: object, level: int, hands_off: Ranges) -> tuple[bytes, PageCounts, int]:
