@@ -38,7 +38,15 @@ class Chroot:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """A command below the root, with a /proc of its own; nothing that it starts outlives it."""
-        inside = ["unshare", "--mount", "--pid", "--fork", f"--mount-proc={self.folder}/proc", "chroot", self.folder]
+        inside = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            f"--mount-proc={self.folder}/proc",
+            "chroot",
+            str(self.folder),
+        ]
         environment = {
             "DEBIAN_FRONTEND": "noninteractive",
             "HOME": "/root",
