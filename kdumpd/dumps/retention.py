@@ -55,7 +55,7 @@ def decide(targets: tuple[Target, ...], retention: Retention) -> Decision:
         unread = sum(not dump.told for dump in target.dumps)
         if unread:
             remarks.append(
-                f"{target.path}: {unread} dumps stay that kdumpd.service has not read yet; it does at its start"
+                f"{target.path}: dumps that kdumpd.service has not read yet stay: {unread}; it reads them at its start"
             )
         _by_number(target, retention.keep, going)
         _by_size(target, retention.max_size, going, remarks)
@@ -78,7 +78,11 @@ def _by_number(target: Target, keep: int | None, going: dict[str, Removal]) -> N
     for dump in _may_go(target, going):
         after = newer.index(dump.order)
         if after >= keep:
-            going[dump.path] = Removal(dump.path, dump.size, f"retention.keep: {keep}: there are {after} newer ones")
+            going[dump.path] = Removal(
+                dump.path,
+                dump.size,
+                f"retention.keep: {keep}: {after} newer {'one is' if after == 1 else 'ones are'} there",
+            )
 
 
 def _by_size(target: Target, limit: int | None, going: dict[str, Removal], remarks: list[str]) -> None:

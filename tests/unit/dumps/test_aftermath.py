@@ -186,9 +186,9 @@ def test_retention_takes_the_older_ones_after_they_were_told(rig: Rig) -> None:
     first, second = rig.dump(1), rig.dump(2)
     events = rig.run(KEEP_ONE)
     assert [event.event for event in events] == ["crash-found", "crash-found", "pruned"]
-    assert events[-1].reason == f"{first}: retention.keep: 1: there are 1 newer ones"
+    assert events[-1].reason == f"{first}: retention.keep: 1: 1 newer one is there"
     assert rig.names() == [second.name]
-    assert [crash.removed for crash in rig.record().crashes] == ["retention.keep: 1: there are 1 newer ones", ""]
+    assert [crash.removed for crash in rig.record().crashes] == ["retention.keep: 1: 1 newer one is there", ""]
     assert rig.run(KEEP_ONE) == []
 
 

@@ -31,8 +31,8 @@ def test_nothing_goes_where_there_is_no_limit() -> None:
 def test_the_oldest_go_until_so_many_are_left() -> None:
     decision = decide((target(*(held(number) for number in range(4))),), Retention(2, None, 0))
     assert decision.removals == (
-        Removal("/t/0", GIB, "retention.keep: 2: there are 3 newer ones"),
-        Removal("/t/1", GIB, "retention.keep: 2: there are 2 newer ones"),
+        Removal("/t/0", GIB, "retention.keep: 2: 3 newer ones are there"),
+        Removal("/t/1", GIB, "retention.keep: 2: 2 newer ones are there"),
     )
 
 
@@ -45,7 +45,7 @@ def test_a_dump_that_was_not_looked_at_yet_never_goes() -> None:
     dumps = [held(number, told=False, verified=False) for number in range(5)]
     decision = decide((target(*dumps, free=0),), Retention(1, 1, 5 * GIB))
     assert decision.removals == ()
-    assert decision.remarks[0] == "/t: 5 dumps stay that kdumpd.service has not read yet; it does at its start"
+    assert decision.remarks[0] == "/t: dumps that kdumpd.service has not read yet stay: 5; it reads them at its start"
 
 
 def test_the_dump_just_saved_stays_though_it_is_larger_than_all_limits() -> None:

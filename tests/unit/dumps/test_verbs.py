@@ -71,7 +71,7 @@ def test_prune_says_what_would_go_and_then_takes_it(rig: Rig, verb: Verb, capsys
     assert verb("prune") == 0
     assert capsys.readouterr().out.startswith(f"removed {first} (")
     assert not first.exists()
-    assert rig.record().crashes[0].removed == "retention.keep: 1: there are 1 newer ones"
+    assert rig.record().crashes[0].removed == "retention.keep: 1: 1 newer one is there"
     assert verb("prune", "--json") == 0
     assert by_schema("prune", capsys.readouterr().out) == {
         "version": 1,
@@ -134,5 +134,5 @@ def test_prune_prints_what_goes_by_its_schema(rig: Rig, verb: Verb, capsys: pyte
     document = by_schema("prune", capsys.readouterr().out)
     assert document["dry_run"] is True
     assert [(removal["path"], removal["reason"]) for removal in document["removed"]] == [
-        (str(first), "retention.keep: 1: there are 1 newer ones")
+        (str(first), "retention.keep: 1: 1 newer one is there")
     ]
