@@ -2,7 +2,8 @@
 # Sourced in the host's own initramfs as soon as it runs: the crash kernel that it carries is loaded, and the record of
 # it is left for kdumpd-early.service. One line says what happened; nothing here stops the boot.
 
-kdumpd_early() {
+# In a shell of its own: the one that sources this keeps its variables.
+kdumpd_early() (
     here=/usr/lib/kdumpd/early
     [ -e "$here/capture.img" ] || return 0
     kernel=/sys/kernel/kexec_crash_
@@ -24,6 +25,6 @@ kdumpd_early() {
     done
     echo "<4>kdumpd: the crash kernel could not be loaded: ${said##*
 }; left to kdumpd.service" >/dev/kmsg
-}
+)
 
 kdumpd_early
