@@ -16,7 +16,7 @@ from kdumpd.rehearse.advice import advice
 from kdumpd.rehearse.outcome import Check, Outcome
 from kdumpd.rehearse.timeline import Event, Phase
 
-FORMAT = 1  # of the JSON document; raised when a key changes its meaning
+VERSION = 1  # of the JSON document; raised when a key changes its meaning
 CONSOLE_LINES = 30
 HEADING = f"{'total':>8} {'capture':>8} {'memory':>7}  what"
 
@@ -166,7 +166,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     """The JSON report. Sizes in bytes (events: `memory` in MiB), times in seconds, `numbers` and `held` in pages."""
     scenario, saved = outcome.scenario, outcome.dump
     return {
-        "format": FORMAT,
+        "version": VERSION,
         "verified": outcome.verified,
         "summary": " ".join(summary(outcome)),
         "kernel": scenario.kernel.release,

@@ -130,3 +130,10 @@ def test_two_percent_is_the_limit_and_small_counts_have_slack() -> None:
 
 def test_every_way_to_crash_has_its_words() -> None:
     assert set(CAUSES) == set(Panic)
+
+
+def test_what_was_loaded_begins_with_the_image_byte_for_byte(tmp_path: Path) -> None:
+    made = evidence(saved_dump(tmp_path / "d"))._replace(image_sha256="ab" * 32)
+    loaded = made.guest._replace(image_sha256="ab" * 32)
+    assert bad(made._replace(guest=loaded)) == set()
+    assert bad(made) == {"image"}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from jsonschema import Draft7Validator
 from rich.console import Console
 
 from kdumpd.errors import UsageError
-from kdumpd.rehearse import picture, report
+from kdumpd.rehearse import picture, record, report
 from kdumpd.rehearse.advice import advice
 from kdumpd.rehearse.timeline import Event, Phase
 from tests.unit.rehearse.rehearsal import outcome, saved_dump
+
+SCHEMA = Path(__file__).parents[3] / "config/json/rehearse.schema.json"
 
 
 def plain() -> tuple[Console, io.StringIO]:
@@ -76,12 +80,41 @@ def test_there_is_advice_for_every_stage(phase: Phase) -> None:
 def test_the_json_report_is_whole_and_stable(tmp_path: Path) -> None:
     document = json.loads(json.dumps(report.document(outcome(saved_dump(tmp_path / "d")))))
     assert document["verified"] is True
-    assert document["format"] == 1
+    assert document["version"] == 1
     assert {"kernel", "panic", "image", "checks", "events", "not_proved", "dump", "capture", "seconds"} <= set(document)
     assert document["console_tail"] == []
     failed = report.document(outcome(None))
     assert failed["verified"] is False
     assert len(failed["console_tail"]) == report.CONSOLE_LINES
+
+
+def test_the_json_report_is_what_its_schema_says(tmp_path: Path) -> None:
+    schema = Draft7Validator(json.loads(SCHEMA.read_text()))
+    for one in (outcome(saved_dump(tmp_path / "d")), outcome(None)):
+        schema.validate(json.loads(json.dumps(report.document(one))))
+
+
+def test_an_armed_image_is_named_with_its_hash_and_kept_on_record(tmp_path: Path) -> None:
+    made = outcome(saved_dump(tmp_path / "d"))
+    armed = replace(made, scenario=replace(made.scenario, armed=True), image=made.image._replace(sha256="ab" * 32))
+    assert "boot of the armed image (sha256 abababababab)" in " ".join(report.summary(armed))
+    path = record.write(tmp_path, armed, 1700000000.5)
+    assert json.loads(path.read_text()) == {
+        "version": 1,
+        "time": 1700000000,
+        "release": "6.1.0-56-amd64",
+        "image_sha256": "ab" * 32,
+        "verified": True,
+        "panic": "sysrq",
+        "seconds": 53.9,
+        "stage": "the machine ends",
+        "why": "",
+    }
+    failed = replace(outcome(None), failure="the console fell silent")
+    record.write(tmp_path, failed, 1700000001.0)
+    kept = json.loads(path.read_text())
+    assert (kept["verified"], kept["why"]) == (False, "the console fell silent")
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_picture_shows_a_reports_timeline_and_verdict(tmp_path: Path) -> None:
