@@ -20,6 +20,9 @@ _VOLUME = ("LVM", ("dm", "lvm"))
 #: The folder of a session in an iSCSI disk's path (drivers/scsi/scsi_transport_iscsi.c).
 _SESSION = re.compile(r"/session\d+/")
 
+#: Drivers of disks on a USB plug.
+_PLUGGED = ("usb-storage", "uas")
+
 #: Kinds of device-mapper devices, by the beginning of their UUID.
 _LOGICAL_VOLUME, _ENCRYPTED = "LVM-", "CRYPT-"
 
@@ -138,12 +141,18 @@ def read(sys: Path, number: str, path: str) -> BlockDevice:
         below = [read(sys, _text(slave.resolve() / "dev"), path) for slave in slaves]
         return together(node.name, below, (layer,), needed)
     drivers = _drivers(disk, (sys / "devices").resolve(), path)
+    names = tuple(dict.fromkeys(driver.name for driver in drivers))
     return BlockDevice(
         node.name,
         tuple(dict.fromkeys(driver.module for driver in drivers if driver.module)),
-        driver_names=tuple(dict.fromkeys(driver.name for driver in drivers)),
-        removable=_text(disk / "removable") == "1",
+        driver_names=names,
+        removable=_can_be_taken_out(names, _text(disk / "removable") == "1"),
     )
+
+
+def _can_be_taken_out(names: tuple[str, ...], marked: bool) -> bool:
+    """Whether a disk or its medium goes with a hand's grip. SCSI marks every disk in a hot-plug bay (libata's RMB)."""
+    return any(name in _PLUGGED for name in names) or (marked and "sd" not in names)
 
 
 def together(

@@ -190,10 +190,14 @@ def test_a_file_system_of_fstab_that_is_not_mounted_is_warned_of(machine: FakeMa
     assert locate("/var/crash/today", machine.places).warnings == ()
 
 
-def test_a_disk_that_can_be_taken_out_is_warned_of(machine: FakeMachine) -> None:
+def test_a_disk_that_can_be_taken_out_is_warned_of_and_one_in_a_hot_plug_bay_is_not(machine: FakeMachine) -> None:
     machine.write(f"sys/devices/{machine.disk}/removable", "1\n")
+    assert locate("/var/crash", machine.places).warnings == ()
+    machine.device("pci0000:00/0000:00:14.0/usb1/1-1/host9/target9:0:0/9:0:0:0/block/sdz", "65:144")
+    machine.driver("pci0000:00/0000:00:14.0/usb1/1-1", "usb-storage", module="usb_storage")
+    machine.mounts("27 1 65:144 / / rw - ext4 /dev/sdz rw")
     (warning,) = locate("/var/crash", machine.places).warnings
-    assert "sda1, which can be taken out" in warning
+    assert "lies on sdz, which can be taken out; a crash then finds no target there" in warning
 
 
 def test_what_hangs_is_refused_without_being_asked(machine: FakeMachine, tmp_path: Path) -> None:
