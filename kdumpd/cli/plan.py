@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from kdumpd.cli.ink import show
-from kdumpd.errors import PolicyError
-from kdumpd.plan import render, source
+from kdumpd.errors import HostError, PolicyError
+from kdumpd.host import statefile
+from kdumpd.plan import render, source, state
 from kdumpd.plan.decide import decide
 from kdumpd.plan.gather import gather
 from kdumpd.plan.situation import Situation
@@ -23,6 +24,8 @@ KEPT = "nothing was changed by it: what was armed with the last good policy stay
 def situation(options: argparse.Namespace, release: str = "") -> Situation:
     """The situation that the arguments name; PolicyError when the policy is not valid."""
     root = Path(options.root).resolve()
+    if not state.may_read(root):
+        raise HostError(f"{statefile.folder(root)}: only root may read what kdumpd keeps there; run it as root")
     policy, file = source.read(source.path_in(root, options.policy))
     return gather(policy, root, file=file, release=release)
 

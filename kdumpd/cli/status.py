@@ -44,7 +44,7 @@ def status(path: str) -> Status:
     except PolicyError as error:
         policy, file = source.last_good(ROOT, facts.read().kernel.release), PolicyFile()
         stated = PolicyState(path, error.problems, last_good=policy is not None)
-    if not records.may_read(ROOT):
+    if not state.may_read(ROOT):
         return assess.from_outside(facts.read(), stated, kept)
     working = state.holder(ROOT)
     if policy is None:

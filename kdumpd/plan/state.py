@@ -26,6 +26,17 @@ IMAGE = "capture.img"
 VERSION = 1
 
 
+def may_read(root: Path) -> bool:
+    """Whether this user sees what kdumpd keeps; where it keeps nothing yet there is nothing to hide."""
+    try:
+        next(folder(root).iterdir(), None)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def image_of(root: Path, release: str) -> Path:
     """Where the image for a release lies."""
     return folder(root) / release / IMAGE

@@ -60,19 +60,9 @@ def read(root: Path = Path("/"), run: Path = Path("/run"), proc: Path = Path("/p
         crashes=crashes,
         service=service,
         service_runs=process.isdigit() and (proc / process).exists(),
-        unread=tuple(unread),
+        # One line for all that lies in one folder.
+        unread=tuple(dict.fromkeys(str(kept) if Path(path).parent == kept else path for path in unread)),
     )
-
-
-def may_read(root: Path = Path("/")) -> bool:
-    """Whether this user sees what kdumpd keeps; where it keeps nothing yet there is nothing to hide."""
-    try:
-        next(folder(root).iterdir(), None)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def number(document: Mapping[str, Any], key: str) -> float:

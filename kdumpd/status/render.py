@@ -75,16 +75,17 @@ def lines(status: Status, now: float) -> tuple[Line, ...]:
     rows += [_row("to do" if not place else "", reason, Style.CARE) for place, reason in enumerate(status.pending[:8])]
     if status.working:
         rows.append(_row("at work", f"kdumpd, process {status.working}, holds the lock", Style.CARE))
-    rows += [*_kernel(status.kernel), *_image(status.image, now)]
+    rows += [*_kernel(status.kernel)]
+    # Who may not read the records is not told that there are none.
+    blind = bool(status.unread)
+    rows += [*_image(status.image, now)] if status.image or not blind else []
     rows.append(_row("reservation", render_size(status.reservation) if status.reservation else "none"))
     rows += [*_policy(status.policy)]
     for target in status.targets:
         rows.append(_target(target, now))
-    rows += [
-        _crash(status.crash, status.crashes, now),
-        _rehearsal(status.rehearsal, now),
-        _service(status.service, now),
-    ]
+    rows += [_crash(status.crash, status.crashes, now)] if status.crash or not blind else []
+    rows += [_rehearsal(status.rehearsal, now)] if status.rehearsal or not blind else []
+    rows += [_service(status.service, now)] if status.service or not blind else []
     rows += [_row("note", note, Style.CARE) for note in status.notes]
     return tuple(rows)
 

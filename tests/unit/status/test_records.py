@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 
 from kdumpd.host import statefile
+from kdumpd.plan import state
 from kdumpd.status import records
 from kdumpd.status.records import Records
 
 
 def test_nothing_on_the_disk_is_nothing(tmp_path: Path) -> None:
     assert records.read(tmp_path, tmp_path / "run", tmp_path / "proc") == Records()
-    assert records.may_read(tmp_path)
+    assert state.may_read(tmp_path)
 
 
 def test_each_record_is_read(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
         os.setgroups([]) if os.geteuid() == 0 else None
         os.setresuid(65534, 65534, 65534) if os.geteuid() == 0 else None
         found = records.read(tmp_path, tmp_path / "run", tmp_path / "proc")
-        os._exit(0 if not records.may_read(tmp_path) and str(found.unread[0]).endswith("targets.json") else 1)
+        os._exit(0 if not state.may_read(tmp_path) and found.unread[0] == str(statefile.folder(tmp_path)) else 1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     statefile.folder(tmp_path).chmod(0o700)
     assert code == 0

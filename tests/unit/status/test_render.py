@@ -124,6 +124,19 @@ def test_what_could_not_be_read_is_one_line_after_the_verdict() -> None:
     )
 
 
+def test_who_may_not_read_the_records_is_not_told_that_there_are_none() -> None:
+    bare = Status(
+        Verdict(False, "not proved"), Kernel("6.1"), 1 << 20, True, PolicyState("/p"), unread=("/var/lib/kdumpd",)
+    )
+    assert printed(bare) == [
+        "not armed: not proved",
+        "not root: could not read /var/lib/kdumpd",
+        "kernel       6.1",
+        "reservation  1M",
+        "policy       /p, valid",
+    ]
+
+
 def test_colours_are_for_a_terminal_and_say_the_verdict() -> None:
     assert paint(lines(STATUS, NOW)[0], colours=True).startswith("\x1b[1;32marmed\x1b[0m: kernel")
     bad = lines(replace(STATUS, verdict=Verdict(False, "x")), NOW)[0]
