@@ -23,7 +23,7 @@ from kdumpd.scan.mapping import Machine
 from kdumpd.scan.requests import Strategy
 from kdumpd.scan.selection import BitmapSink, Interval, PageCounts, Progress, gaps_warning
 from kdumpd.vmcore.layout import PageLayout
-from kdumpd.vmcore.memory import Range
+from kdumpd.vmcore.memory import Range, Ranges
 from kdumpd.vmcore.vmcore import Vmcore
 
 _VMCORE = "/proc/vmcore"
@@ -138,7 +138,10 @@ def _by_kernel(task: _Task, options: ScanOptions, device: ScanDevice, machine: C
         scan = KernelScan(core, PageLayout.of(core.info), task.level, task.hands_off, device)
     except VmcoreError as error:
         raise ScanError(f"the page structures of the crashed kernel cannot be scanned: {error}") from error
-    failure = _poured(_windows(task, options, scan, machine), task, scan)
+    here = machine()
+    reserved = (Range(start * core.page_size, end * core.page_size) for start, end in task.hands_off)
+    ranges = mapping.linear_ranges(core.memory.stored_ranges, reserved, here.own, here.granule)
+    failure = _poured(_windows(task, options, scan, ranges, here), task, scan)
     if failure is not None:
         if options.engine is EngineChoice.KERNEL:
             raise ScanError(f"the kernel engine failed at pfn {scan.position:#x}: {failure}") from failure
@@ -146,28 +149,33 @@ def _by_kernel(task: _Task, options: ScanOptions, device: ScanDevice, machine: C
     counts = scan.counts()
     if core.mem_map_gaps:
         counts = counts._replace(warnings=(*counts.warnings, gaps_warning(core.mem_map_gaps)))
-    pages = None
-    if scan.linear is not None and scan.choice.strategy is Strategy.LINEAR:
-        pages = GatheredPages(core.memory, device, scan.linear.id)
-    return Selected(counts, _report(EngineChoice.KERNEL, scan.choice.why, scan), pages)
+    report = _report(EngineChoice.KERNEL, scan.choice.why, scan)
+    mapped = scan.linear if scan.choice.strategy is Strategy.LINEAR else None
+    later = None
+    if options.strategy is MappingStrategy.AUTO and mapped is None and not scan.refused:
+        later = mapping.for_pages(options.page_size, ranges, counts.kept, here)
+    if later is not None:
+        try:
+            mapped = device.map(ranges, later.strategy, later.page_shift)
+            report = report._replace(why=f"{report.why}; {later.why}")
+        except ScanError as error:
+            report = report._replace(why=f"{report.why}; its pages are read from the vmcore: {error}")
+    return Selected(counts, report, GatheredPages(core.memory, device, mapped.id) if mapped is not None else None)
 
 
 def _windows(
-    task: _Task, options: ScanOptions, scan: KernelScan, machine: Callable[[], Machine]
+    task: _Task, options: ScanOptions, scan: KernelScan, ranges: Ranges, here: Machine
 ) -> Iterator[Iterator[bytes]]:
     """Choose how to map, and scan window by window."""
-    core = task.core
-    runs = core.mem_map()
+    runs = task.core.mem_map()
     seen = list(islice(runs, mapping.MANY_RUNS + 1))
-    here = machine()
-    reserved = (Range(start * core.page_size, end * core.page_size) for start, end in task.hands_off)
-    ranges = mapping.linear_ranges(core.memory.stored_ranges, reserved, here.own, here.granule)
     choice = mapping.choose(options.strategy, options.page_size, len(seen), ranges, here)
     try:
         scan.use(choice, ranges, here.granule)
     except ScanError as error:
         if options.strategy is not MappingStrategy.AUTO or choice.strategy is Strategy.CHUNK:
             raise
+        scan.refused = True
         instead = choice._replace(strategy=Strategy.CHUNK, why=f"chunk, since linear failed: {error}")
         scan.use(instead, ranges, here.granule)
     yield from scan.windows(chain(seen, runs))

@@ -65,6 +65,7 @@ class KernelScan:
         self.choice = Choice(Strategy.CHUNK, 30, "")
         self.mapping = MappingReport()
         self.linear: Mapped | None = None  # the one map of everything, if that was the choice
+        self.refused = False  # that the choice was so, but could not be had
         self._core = core
         self._layout = layout
         self._packed = pack_layout(layout, core.page_size)

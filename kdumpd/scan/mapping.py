@@ -38,6 +38,7 @@ MANY_RUNS = 512  # of mem_map: from here on chunk costs twice what linear does (
 # to begin. Linear may cost that part of a scan more than chunk, which maps next to nothing; more where it scans faster.
 LEAF, PAGE, START = 370, 2, 20_000_000
 SLOWER, SLOWER_FRAGMENTED = 20, 2
+GATHERED = 1000  # nanoseconds that GATHER saves for each page that is written, beside an mmap of /proc/vmcore; at least
 # The part of the available memory that page tables may take: the writer wants the rest.
 SHARE, SHARE_FRAGMENTED = 16, 4
 _TABLE = 4096
@@ -118,6 +119,19 @@ def choose(
         limit = f"of {allowed // KIB} KiB allowed"
         return Choice(Strategy.CHUNK, shift, f"chunk: linear would take {tables}, {limit}, {shape}")
     return Choice(Strategy.LINEAR, shift, f"linear: {tables}, {shape}")
+
+
+def for_pages(page_size: MappingPageSize, ranges: Sequence[Range], kept: int, machine: Machine) -> Choice | None:
+    """How to map all of `ranges` once a scan by chunk has kept `kept` pages, so that GATHER copies those; None: not.
+
+    What is too much for the scan may be little beside the pages; what takes too much memory stays too much.
+    """
+    leaf = min(PAGE_SHIFT[page_size], machine.leaf_shift)
+    needed, count = table_bytes(ranges, leaf), sum(leaves(ranges, leaf))
+    if not 0 < count * LEAF < kept * GATHERED or needed > machine.available // SHARE:
+        return None
+    why = f"its pages are copied from a linear map, {-(-needed // KIB)} KiB of page tables by {NAME[leaf]}"
+    return Choice(Strategy.LINEAR, PAGE_SHIFT[page_size], why)
 
 
 def linear_ranges(

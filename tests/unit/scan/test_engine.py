@@ -172,6 +172,42 @@ def test_chunk_follows_where_linear_cannot_be_had(vmcore: str) -> None:
     assert {strategy for strategy, _, _ in device.mapped} == {Strategy.CHUNK}
 
 
+SMALL = Machine(12, 128 * MIB, Ranges([]))  # by its small pages linear is slower than the scan is worth
+
+
+def test_pages_are_copied_from_a_linear_map_that_was_too_slow_for_the_scan(vmcore: str) -> None:
+    wanted, counts = expected(vmcore, ALL)
+    bits, result, device = selected(vmcore, ScanOptions(), here=SMALL)
+    assert bits.content == wanted.content
+    assert same(result.counts, counts)
+    assert [strategy for strategy, _, _ in device.mapped] == [Strategy.CHUNK] * 3 + [Strategy.LINEAR]
+    assert result.report.strategy == "chunk"
+    assert result.report.why.startswith("chunk: linear would be slower")
+    assert result.report.why.endswith("by 4K")
+    assert result.pages is not None
+
+
+@pytest.mark.parametrize(
+    "options", [ScanOptions(strategy=MappingStrategy.CHUNK), ScanOptions(page_size=MappingPageSize.AUTO)], ids=str
+)
+def test_pages_are_not_mapped_where_the_policy_wants_chunk_or_memory_is_short(
+    options: ScanOptions, vmcore: str
+) -> None:
+    _, result, device = selected(vmcore, options, here=SMALL._replace(available=MIB))
+    assert result.pages is None
+    assert {strategy for strategy, _, _ in device.mapped} == {Strategy.CHUNK}
+
+
+def test_pages_whose_map_fails_are_read_from_the_vmcore(vmcore: str) -> None:
+    wanted, _ = expected(vmcore, ALL)
+    bits, result, _ = selected(vmcore, ScanOptions(), failing("map", 4), here=SMALL)
+    assert bits.content == wanted.content
+    assert result.report.engine is EngineChoice.KERNEL
+    assert not result.report.fell_back
+    assert result.pages is None
+    assert result.report.why.endswith("; its pages are read from the vmcore: fake: it is broken")
+
+
 def test_memory_that_the_map_lacks_is_the_user_engines(vmcore: str) -> None:
     # mem_map lies in memory that the capture kernel says is its own.
     wanted, _ = expected(vmcore, ALL)

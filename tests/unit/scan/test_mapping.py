@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdumpd.policy.model import MappingPageSize, MappingStrategy
-from kdumpd.scan.mapping import GIB, KIB, MANY_RUNS, MIB, Machine, choose, leaves, linear_ranges, table_bytes
+from kdumpd.scan.mapping import GIB, KIB, MANY_RUNS, MIB, Machine, choose, for_pages, leaves, linear_ranges, table_bytes
 from kdumpd.scan.requests import Strategy
 from kdumpd.vmcore.memory import Range, Ranges
 
@@ -113,6 +113,27 @@ def test_page_tables_of_a_linear_map(size: int, shift: int, tables: int) -> None
 )
 def test_leaves_are_as_large_as_fit(start: int, end: int, shift: int, found: tuple[int, int, int]) -> None:
     assert leaves([Range(start, end)], shift) == found
+
+
+@pytest.mark.parametrize(
+    ("size", "leaf", "available", "kept", "mapped"),
+    [
+        (512 * GIB, 21, 128 * MIB, 2_100_000, True),  # 2 MiB of page tables; mem_map alone is that many pages
+        (512 * GIB, 21, 128 * MIB, 90_000, False),  # 97 ms to map for 90 to win
+        (512 * GIB, 21, 16 * MIB, 2_100_000, False),
+        (64 * GIB, 12, 128 * MIB, 20_000_000, False),  # 128 MiB of page tables
+        (2 * GIB, 12, 128 * MIB, 400_000, True),
+        (2 * GIB, 12, 128 * MIB, 0, False),
+        (0, 30, 128 * MIB, 0, False),
+    ],
+)
+def test_pages_are_gathered_where_a_map_costs_less_than_that_saves(
+    size: int, leaf: int, available: int, kept: int, mapped: bool
+) -> None:
+    ranges = of_size(size) if size else Ranges([])
+    choice = for_pages(SIZE, ranges, kept, Machine(leaf, available, Ranges([])))
+    assert (choice is not None) == mapped
+    assert choice is None or choice.strategy is Strategy.LINEAR
 
 
 def test_page_tables_a_tib_are_within_the_aims() -> None:
