@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kdumpd.cli.ink import show
@@ -23,6 +24,9 @@ from kdumpd.plan.line import plain
 from kdumpd.plan.situation import Situation
 from kdumpd.policy import compiled
 from kdumpd.prove import proof
+
+#: What a kernel's release is made of (Linux scripts/setlocalversion).
+_RELEASE = re.compile(r"[0-9][\w.+~-]*")
 
 
 @dataclass
@@ -57,29 +61,28 @@ def run(options: argparse.Namespace) -> int:
         return _apply(options, root, report)
     except PolicyError as error:
         report.document = render.refused(error.problems)
+        kept = _keep(options, root, report)
         report.end("refused", error.problems[0])
-        _keep(options, root)
-        raise PolicyError((*error.problems, f"kdumpd apply: the policy is not valid; {KEPT}")) from error
+        raise PolicyError((*error.problems, f"kdumpd apply: the policy is not valid; {kept}")) from error
     except KdumpdError as error:
         report.end("failed", str(error))
         raise
 
 
 def _apply(options: argparse.Namespace, root: Path, report: _Report) -> int:
-    if options.kernel is not None and not facts.kernel_files(options.kernel, root).modules:
-        raise HostError(
-            f"--kernel {options.kernel}: there is no lib/modules/{options.kernel}; name an installed kernel"
-        )
+    release = options.kernel
+    if release is not None and (not _RELEASE.fullmatch(release) or not facts.kernel_files(release, root).modules):
+        raise HostError(f"--kernel {release}: there is no lib/modules/{release}; name an installed kernel")
     # Everything that could stand in the way is told before anything is touched, the lock included.
     mark = state.lock_mark(root)
-    found = situation(options, options.kernel or "")
+    found = situation(options, release or "")
     plan = decide(found)
     if _is_blocked(plan, found, report):
         return 1
     with state.locked(root, _waiting) as before:
         if before != mark:
             # Who held the lock may have done it all.
-            found = situation(options, options.kernel or "")
+            found = situation(options, release or "")
             plan = decide(found)
             if _is_blocked(plan, found, report):
                 return 1
@@ -108,18 +111,25 @@ def _proved(found: Situation, report: _Report) -> bool:
     return False
 
 
-def _keep(options: argparse.Namespace, root: Path) -> None:
-    """What the last good policy calls for is loaded, where something else has unloaded it in the meantime."""
+def _keep(options: argparse.Namespace, root: Path, report: _Report) -> str:
+    """What became of the last good policy: what it calls for is loaded, where another program had unloaded it."""
     if root != Path("/") or options.kernel is not None or state.disarmed_file().exists():
-        return
-    policy = source.last_good(root, facts.read().kernel.release)
-    if policy is None:
-        return
-    with state.locked(root, _waiting):
-        found = gather(policy)
-        plan = decide(found)
-        if plan.steps:
-            carry_out(plan, found, root, lambda line: print(f"{line}, by the last good policy", file=sys.stderr))
+        return KEPT
+    try:
+        policy = source.last_good(root, facts.read().kernel.release)
+        if policy is None:
+            return "no other was ever applied"
+        with state.locked(root, _waiting):
+            found = gather(policy)
+            plan = decide(found)
+            for line in plan.blocked:
+                return f"nothing can be loaded by the last good one either: {line}"
+            if not plan.steps:
+                return KEPT
+            carry_out(replace(plan, ahead=()), found, root, report.say)
+    except KdumpdError as error:
+        return f"the last good one could not be armed again: {error}"
+    return "what the last good one calls for was not loaded any more, and is loaded again"
 
 
 def _waiting(line: str) -> None:

@@ -16,6 +16,7 @@ from kdumpd.image.manifest import Inputs
 from kdumpd.loader.contents import Found
 from kdumpd.plan import differences
 from kdumpd.plan.differences import Change
+from kdumpd.plan.kernels import numbers
 from kdumpd.plan.situation import LoadedRecord, Situation
 from kdumpd.policy.units import render_size
 from kdumpd.steps.build import BuildImage
@@ -51,11 +52,11 @@ def _missing(situation: Situation, inputs: Inputs) -> Reason:
     if state.manifest is not None:
         return Reason(Cause.IMAGE_MISSING, f"the image for kernel {inputs.kernel} is gone from the disk")
     if situation.running and situation.running != inputs.kernel:
-        return Reason(
-            Cause.UPGRADE,
-            f"kernel {inputs.kernel} is installed and newer than the running {situation.running}: "
-            "its image is built before it boots",
+        is_newer = numbers(inputs.kernel) > numbers(situation.running)
+        how = (
+            f"and newer than the running {situation.running}" if is_newer else f"beside the running {situation.running}"
         )
+        return Reason(Cause.UPGRADE, f"kernel {inputs.kernel} is installed {how}: its image is built before it boots")
     last = state.loaded
     if last is not None and last.release and last.release != inputs.kernel and situation.load:
         text = f"the kernel changed: {last.release} to {inputs.kernel}, for which there is no image yet"

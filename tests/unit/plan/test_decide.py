@@ -251,6 +251,13 @@ def test_a_newer_kernel_has_its_image_built_before_it_boots() -> None:
     assert reason.text == "kernel 6.2 is installed and newer than the running 6.1: its image is built before it boots"
 
 
+def test_an_older_kernel_whose_image_is_asked_for_is_not_called_newer() -> None:
+    beside = upgraded().ahead
+    assert beside is not None
+    (reason,) = decide(replace(beside, running="6.3")).steps[0].reasons
+    assert reason.text == "kernel 6.2 is installed beside the running 6.3: its image is built before it boots"
+
+
 def test_a_newer_kernel_that_can_have_no_image_is_said_and_stops_nothing() -> None:
     plan = decide(upgraded(blocked=("scan.engine: kernel cannot be obeyed",)))
     assert plan.everything == ()

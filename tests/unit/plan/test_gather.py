@@ -9,6 +9,7 @@ import pytest
 
 from kdumpd.errors import HostError
 from kdumpd.host import target
+from kdumpd.plan import kernels
 from kdumpd.plan.gather import capture_target, choose_boot, gather
 from kdumpd.policy.load import default, parse
 from kdumpd.policy.model import Boot
@@ -76,3 +77,21 @@ def test_direct_is_chosen_for_plain_disks_and_dracut_for_assembled_ones(machine:
     assert choose_boot(Boot.DRACUT, [plain]) == ("dracut", "capture_kernel.boot says so")
     with pytest.raises(HostError, match="direct cannot reach every target: /var/crash lies on LVM"):
         choose_boot(Boot.DIRECT, [volume])
+
+
+def test_a_newer_kernel_has_a_situation_of_its_own_and_an_older_one_none(machine: FakeMachine) -> None:
+    root = machine.base / "root"
+    for release in ("6.1.0-8-test", "6.1.0-10-test"):
+        machine.write(f"root/lib/modules/{release}/modules.dep", "")
+        machine.write(f"root/boot/vmlinuz-{release}", "")
+    assert kernels.newer(root, "6.1.0-9-test") == "6.1.0-10-test"
+    found = gather(default(), root, machine.places, release="6.1.0-8-test")
+    assert (found.facts.kernel.release, found.load, found.ahead) == ("6.1.0-8-test", False, None)
+    assert found.image == root / "var/lib/kdumpd/6.1.0-8-test/capture.img"
+
+
+def test_every_target_of_the_policy_is_in_the_situation_found_or_not(machine: FakeMachine) -> None:
+    machine.mounts("27 1 8:1 / / rw - ext4 /dev/sda1 rw", "28 27 0:5 / /srv rw - tmpfs tmpfs rw")
+    found = gather(parse(b"targets: [{path: /var/crash}, {path: /srv/crash}]"), places=machine.places)
+    assert found.target_paths == ("/var/crash", "/srv/crash")
+    assert found.nodes == {"/var/crash": "/dev/sda1"}
