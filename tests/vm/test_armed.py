@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft7Validator
 
 from kdumpd.cli.main import main
 from kdumpd.host import program
 from kdumpd.rehearse import disks
-from tests.vm.installed import REPOSITORY
 from tests.vm.life import HOSTNAME, MIRROR, PLAIN, VOLUME, Layout, Life, Plot, live
 
 pytestmark = pytest.mark.timeout(900)
@@ -29,19 +26,6 @@ echo > /etc/kdumpd.yaml
 kexec -p -u
 kdumpd plan
 kdumpd apply
-kdumpd status
-echo 'dump: {levl: 17}' > /etc/kdumpd.yaml
-kdumpd status
-kdumpd apply
-echo > /etc/kdumpd.yaml
-head -c 5000000 /dev/urandom > /tmp/initrd
-kexec -p -s --initrd=/tmp/initrd --command-line=other /boot/vmlinuz-*
-kdumpd status
-kdumpd apply
-kdumpd disarm
-kdumpd status --json
-kdumpd apply
-kdumpd plan
 """
 VOLUME_START = 1 << 20  # the byte of its disk where the layout's volume begins
 
@@ -126,59 +110,6 @@ def test_a_changed_policy_calls_for_another_image(live_once: LiveOnce, layout: L
     assert "    because the policy changed: dump.level 31 to 17 (/etc/kdumpd.yaml, line 1)" in plan
     assert "    because the image is built anew" in plan
     assert plan[-1] == "== exit 3"
-
-
-@CASES
-def test_status_says_armed_in_its_first_line_and_what_proves_it(
-    live_once: LiveOnce, layout: Layout, built: bool
-) -> None:
-    life = live_once(layout, built)
-    said = life.said("status")
-    release = life.kernel.release
-    assert said[0] == f"armed: kernel {release} is loaded with the image that this policy and this hardware call for"
-    assert any(line.endswith("seen in the reserved memory") for line in said)
-    assert any(line.startswith("target       /var/crash (ext4 on /dev/") and ": good, " in line for line in said)
-    assert said[-1] == "== exit 0"
-
-
-@CASES
-def test_a_broken_policy_leaves_the_last_good_one_armed(live_once: LiveOnce, layout: Layout, built: bool) -> None:
-    life = live_once(layout, built)
-    said, applied = life.said("status", 1), life.said("apply", 2)
-    assert said[0].startswith("armed: kernel ")
-    assert "that the last good policy and this hardware call for" in said[0]
-    problem = "/etc/kdumpd.yaml:1:8: dump.levl: unknown key; did you mean level?"
-    assert f"             {problem}" in said
-    assert applied[0] == problem
-    assert applied[-1] == "== exit 1"
-
-
-@CASES
-def test_a_crash_kernel_that_another_program_loaded_is_seen_and_replaced(
-    live_once: LiveOnce, layout: Layout, built: bool
-) -> None:
-    life = live_once(layout, built)
-    said, applied = life.said("status", 2), life.said("apply", 3)
-    assert said[0] == (
-        "not armed: another program replaced the crash kernel, or its memory is damaged: it is not what kdumpd loaded"
-    )
-    assert said[-1] == "== exit 3"
-    assert "    because another program replaced the crash kernel" in "\n".join(applied)
-    assert applied[-1] == "== exit 0"
-
-
-@CASES
-def test_disarm_unloads_until_apply(live_once: LiveOnce, layout: Layout, built: bool) -> None:
-    life = live_once(layout, built)
-    disarmed, status = life.said("disarm"), life.said("status --json")
-    assert disarmed[0].startswith("unloaded: no crash kernel is loaded")
-    document = json.loads("\n".join(status[:-1]))
-    assert (document["armed"], document["reason"]) == (False, "`kdumpd disarm` unloaded the crash kernel")
-    schema = json.loads((REPOSITORY / "config/json/status.schema.json").read_text())
-    Draft7Validator(schema).validate(document)
-    assert status[-1] == "== exit 3"
-    assert "    because `kdumpd disarm` unloaded the crash kernel" in life.said("apply", 4)
-    assert life.said("plan", 4)[0].startswith("nothing to do")
 
 
 @CASES
