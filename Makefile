@@ -22,8 +22,8 @@ export PIP_CACHE_DIR := $(CACHE)/pip
 
 CHECK_PACKAGES := cpio dracut-core e2fsprogs fish gcc groff-base libc6-dev libkdumpfile10 mandoc python3-venv shellcheck \
 	systemd zsh
-VM_PACKAGES := binutils busybox-static cpio dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 makedumpfile \
-	qemu-system-x86 zstd
+VM_PACKAGES := binutils busybox-static cpio debootstrap dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 \
+	makedumpfile qemu-system-x86 qemu-utils zstd
 KMOD_PACKAGES := binutils dpkg gcc kmod make perl
 MATRIX_PACKAGES := btrfs-progs dkms dosfstools gcc-aarch64-linux-gnu lvm2 mdadm qemu-system-arm xfsprogs
 BENCH_PACKAGES := debootstrap

@@ -18,7 +18,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("tests/vm", "tests/fault")
-SUBJECT = ("kdumpd", "kmod", "dracut", "config", "tests/vm", "tests/fault", "tests/lab", "tests/builders")
+SUBJECT = (
+    *("kdumpd", "kmod", "dracut", "config", "units", "packaging"),
+    *("tests/vm", "tests/fault", "tests/lab", "tests/builders"),
+)
 WORKERS = 2  # guests that crash at the same time
 
 

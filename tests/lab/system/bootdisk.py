@@ -25,7 +25,7 @@ _ACTIVE, _LINUX = 0x80, 0x83
 _FIRST_CONFIGURATION = """\
 set timeout=0
 search --no-floppy --fs-uuid --set=root {uuid}
-linux /boot/vmlinuz-{release} root=UUID={uuid} ro console=ttyS0 quiet systemd.show_status=yes
+linux /boot/vmlinuz-{release} root=UUID={uuid} ro console=ttyS0 mitigations=off quiet systemd.show_status=yes
 initrd /boot/initrd.img-{release}
 boot
 """

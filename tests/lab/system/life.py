@@ -14,10 +14,10 @@ agent that types (`inside/agent.py`) and that there is no network. Called by tes
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,13 +27,22 @@ from kdumpd.rehearse.vm import Line, Machine, Vm
 from tests.lab.system import root as roots
 from tests.lab.system.port import GuestLostError, Port
 
-#: QEMU's arguments that attach the drive `root` and others by controller; {0} is a drive's name.
+
+class Controller(NamedTuple):
+    """How QEMU attaches disks: its own device, the disks', and the bus if it is not QEMU's choice."""
+
+    disk: str
+    own: tuple[str, ...] = ()
+    bus: str = ""
+
+
 CONTROLLERS = {
-    "virtio": ((), ("-device", "virtio-blk-pci,drive={0},serial={0}")),
-    "nvme": ((), ("-device", "nvme,drive={0},serial={0}")),
-    "ahci": ((), ("-device", "ide-hd,drive={0},serial={0}")),
-    "megasas": (("-device", "megasas,id=scsi"), ("-device", "scsi-hd,bus=scsi.0,drive={0},serial={0}")),
+    "virtio": Controller("virtio-blk-pci"),
+    "nvme": Controller("nvme"),
+    "ahci": Controller("ide-hd"),
+    "megasas": Controller("scsi-hd", ("-device", "megasas,id=scsi"), "scsi.0"),
 }
+PLUG = CONTROLLERS["virtio"]  # of disks beside the root's, each in a slot that it can be pulled out of
 BOOT_SECONDS = 300.0  # of an emulated processor that shares this machine's two with other tests'
 CRASH_SECONDS = 600.0
 
@@ -113,16 +122,20 @@ class System:
         Enter it to start it. `packages` are in the root beside what kdumpd depends on; `extra` are QEMU's arguments.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        root = roots.made(suite, packages)
+        root, at = roots.made(suite, packages), CONTROLLERS[controller]
         overlay = folder / "disk.qcow2"
         create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(root.disk), str(overlay)]
         subprocess.run(create, check=True)
         # A socket's path has at most 107 bytes.
         socket = Path(tempfile.mkdtemp(prefix="kdumpd-agent-"), "port")
-        before, each = CONTROLLERS[controller]
-        devices = [*before, *_drive("root", overlay, "qcow2", each)]
+        devices = [*at.own, *_block("root", overlay, "qcow2"), "-device", _plugged(at.disk, "root", at.bus)]
         for number, disk in enumerate(disks):
-            devices += _drive(f"disk{number}", disk, "raw", each)
+            devices += [
+                *_block(f"disk{number}", disk, "raw"),
+                "-device",
+                f"pcie-root-port,id=slot{number},chassis={number}",
+            ]
+            devices += ["-device", _plugged(PLUG.disk, f"disk{number}", f"slot{number}")]
         devices += ["-chardev", f"socket,id=agent,path={socket},server=on,wait=off", "-device", "virtio-serial-pci"]
         devices += ["-device", "virtserialport,chardev=agent,name=test-agent"]
         machine = Pc(
@@ -216,10 +229,14 @@ class System:
         """What QEMU's own protocol returns for a command."""
         return self._vm.command(name, 60, **arguments)
 
-    def deadline(self, within: float) -> Callable[[], bool]:
-        """Whether so many seconds from now are over."""
-        end = self.seconds + within
-        return lambda: self.seconds > end
+    def unplug(self, number: int) -> None:
+        """The number-th of `disks` is pulled out, mounted or not."""
+        self.qmp("device_del", id=f"disk{number}")
+
+    def plug(self, number: int) -> None:
+        """It is put back."""
+        name = f"disk{number}"
+        self.qmp("device_add", driver=PLUG.disk, drive=name, id=name, serial=name, bus=f"slot{number}")
 
     @property
     def _agent(self) -> Port:
@@ -238,6 +255,13 @@ class System:
             print(f"{line.seconds:8.2f} {line.text}", file=self._log, flush=True)
 
 
-def _drive(name: str, file: Path, kind: str, device: tuple[str, ...]) -> list[str]:
-    options = f"if=none,id={name},format={kind},discard=unmap,cache=unsafe,file={str(file).replace(',', ',,')}"
-    return ["-drive", options, *(part.format(name) for part in device)]
+def _block(name: str, file: Path, kind: str) -> list[str]:
+    below = {"driver": "file", "filename": str(file)}
+    # What the guest has flushed outlives the guest, not this machine.
+    node = {"driver": kind, "node-name": name, "discard": "unmap", "cache": {"no-flush": True}, "file": below}
+    return ["-blockdev", json.dumps(node)]
+
+
+def _plugged(device: str, name: str, bus: str) -> str:
+    where = f",bus={bus}" if bus else ""
+    return f"{device},drive={name},id={name},serial={name}{where}"
