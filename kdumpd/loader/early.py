@@ -4,8 +4,7 @@
 load beside the image (load.json), and where that still fits, the same files are loaded with the same command line and
 loaded.json says so, by which `plan` finds nothing to do. What does not fit is told in one line and left to
 kdumpd.service. Every import here is time in which a crash is lost: `errors`, `host.hardware` and the standard library,
-without pathlib, subprocess, dataclasses and typing. kdumpd.service runs it too, for the last good image while the
-policy is invalid.
+without pathlib, subprocess, dataclasses and typing.
 """
 
 from __future__ import annotations

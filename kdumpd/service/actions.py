@@ -9,11 +9,10 @@ from kdumpd.service.look import Look
 
 
 class Work(enum.Enum):
-    """What a child does: the verbs, the load of the image that is there, and the search for what a crash has left."""
+    """What a child does: one of two verbs, or the search for what a crash has left."""
 
     STATUS = "status"
     APPLY = "apply"
-    LOAD = "load"
     AFTERMATH = "aftermath"
 
 

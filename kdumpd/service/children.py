@@ -20,7 +20,6 @@ _PYTHON = (sys.executable, "-I", "-m")
 COMMANDS: dict[Work, tuple[str, ...]] = {
     Work.STATUS: (*_PYTHON, "kdumpd", "status", "--json"),
     Work.APPLY: (*_PYTHON, "kdumpd", "apply"),
-    Work.LOAD: (*_PYTHON, "kdumpd.loader.early"),
     Work.AFTERMATH: (*_PYTHON, "kdumpd.dumps.aftermath"),
 }
 

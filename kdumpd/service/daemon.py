@@ -59,7 +59,7 @@ class Daemon:
     def __init__(self, paths: Paths, commands: Mapping[Work, tuple[str, ...]] = COMMANDS) -> None:
         self._paths, self._commands = paths, commands
         self._since = time.time()
-        self._loop = Loop(clock=time.time() - time.monotonic())
+        self._loop = Loop(os.path.join(paths.images, "capture.img"), clock=time.time() - time.monotonic())
         self._children: dict[Work, Child] = {}
         self._units: list[int] = []
         self._files = Files(paths)

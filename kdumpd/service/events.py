@@ -26,11 +26,11 @@ _PRIORITIES = {
 
 
 def fields(tell: Tell) -> dict[str, str]:
-    """The fields of one entry; what an event brings beside its reason is named KDUMPD_ as well."""
+    """The fields of one entry; what an event brings beside its reason is named KDUMPD_ as well, but for `message`."""
     more = {f"KDUMPD_{re.sub('[^A-Z0-9]', '_', name.upper())}": value for name, value in tell.fields}
     return {
+        "MESSAGE": more.pop("KDUMPD_MESSAGE", f"{tell.event}: {tell.reason}"),
         **more,
-        "MESSAGE": f"{tell.event}: {tell.reason}",
         "PRIORITY": str(_PRIORITIES.get(tell.event, _NOTICE)),
         "SYSLOG_IDENTIFIER": "kdumpd",
         "KDUMPD_EVENT": tell.event,

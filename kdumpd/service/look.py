@@ -6,6 +6,7 @@ at every wake-up. May import `service.paths` and the standard library.
 
 from __future__ import annotations
 
+import json
 import os
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ _NO_DISKS = ("loop", "ram", "zram", "sr", "fd")
 
 class Look(NamedTuple):
     """What was seen. `reservation` is in bytes, None where the kernel cannot load a crash kernel at all; `memory` is
-    the System RAM of /proc/iomem, `mounts` every mounted disk with its options."""
+    the System RAM of /proc/iomem, `mounts` every mounted disk with its options, `room` the free bytes of each target
+    that was proved."""
 
     policy: Mark
     image: tuple[Mark, ...]
@@ -33,6 +35,7 @@ class Look(NamedTuple):
     memory: tuple[str, ...]
     disks: tuple[str, ...]
     mounts: tuple[str, ...]
+    room: tuple[tuple[str, int], ...]
     hostname: str
     disarmed: bool
 
@@ -88,6 +91,27 @@ def _disks(paths: Paths) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not name.startswith(_NO_DISKS)))
 
 
+def _room(paths: Paths) -> tuple[tuple[str, int], ...]:
+    try:
+        targets = [
+            str(target["path"]) for target in json.loads(_text(os.path.join(paths.state, "targets.json")))["targets"]
+        ]
+    except (ValueError, TypeError, KeyError):
+        return ()
+    return tuple((target, _free(target)) for target in targets)
+
+
+def _free(path: str) -> int:
+    """Free bytes of the file system that a path will be on; 0 where it cannot be looked at."""
+    try:
+        found = os.statvfs(path)
+    except FileNotFoundError:
+        return _free(os.path.dirname(path)) if path != os.path.dirname(path) else 0
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
 def take(paths: Paths) -> Look:
     """The machine as it is at this moment, as far as it is cheap to tell."""
     loaded, reservation = crash_kernel(paths)
@@ -105,11 +129,21 @@ def take(paths: Paths) -> Look:
         memory=system_ram(_text(os.path.join(paths.proc, "iomem"))),
         disks=_disks(paths),
         mounts=disk_mounts(_text(os.path.join(paths.proc, "self/mountinfo"))),
+        room=_room(paths),
         hostname=_text(os.path.join(paths.proc, "sys/kernel/hostname")).strip(),
         disarmed=os.path.exists(paths.disarmed),
     )
 
 
 def changed(before: Look, now: Look) -> tuple[str, ...]:
-    """The fields in which two looks differ."""
+    """The fields in which two looks differ; room by more than an eighth."""
+    if _alike(before.room, now.room):
+        now = now._replace(room=before.room)
     return tuple(name for name, old, new in zip(Look._fields, before, now, strict=True) if old != new)
+
+
+def _alike(before: tuple[tuple[str, int], ...], now: tuple[tuple[str, int], ...]) -> bool:
+    return len(before) == len(now) and all(
+        path == old_path and abs(free - old) * 8 <= max(free, old)
+        for (old_path, old), (path, free) in zip(before, now, strict=True)
+    )

@@ -3,7 +3,7 @@
 `daemon` calls `step` with every event and carries out the actions in order; it sleeps until `wake`. Times are seconds
 of one clock that never goes back, but for `State.since`, which counts from 1970 (`Loop.clock` is the difference).
 
-    a look that differs ─► apply (the policy, or nothing is loaded) or status ─► not armed ─► apply ─► status ─► …
+    a look that differs ─► apply, which does nothing where nothing is to be done ─► status, which alone gives a verdict
 
 May import `service.actions`, `service.look` and `service.verdict`.
 """
@@ -39,16 +39,17 @@ from kdumpd.service.verdict import Verdict, complaint, found, read, said
 
 POLL = 60.0  # seconds from one wake-up without an event to the next
 QUIET, PATIENCE = 1.0, 5.0  # a look is taken so long after the last event, and after the first at the latest
-FULL = 3600.0  # a whole status at least so often: it reads the image, which a look does not
-APART = 10.0  # between two that only an event of a device called for
+FULL = 3600.0  # everything is proved at least so often: the image is read and targets are written to
+APART = 30.0  # between two attempts that only disks and mounts called for: containers come and go
 GRACE = 30.0  # how long what was armed is called armed while what is stale is made anew
 KILLED = 10.0  # from asking a child to end to killing it
 LONGEST_BACK_OFF = 600.0
-DEADLINES = {Work.STATUS: 300.0, Work.APPLY: 1800.0, Work.LOAD: 120.0, Work.AFTERMATH: 3600.0}
+DEADLINES = {Work.STATUS: 300.0, Work.APPLY: 1800.0, Work.AFTERMATH: 3600.0}
 
 #: Words of `service.watch` about what no look shows.
 _UNSEEN = frozenset({"device", "loader", "everything"})
-_ARMING = (Work.APPLY, Work.LOAD)
+#: Fields of a look that are about the targets, and change often for other reasons.
+_TARGETS = frozenset({"disks", "mounts", "room"})
 BECAUSE = "    because "  # how plan/render.py begins the line of a reason
 
 
@@ -60,7 +61,9 @@ def back_off(failures: int) -> float:
 class Loop:
     """What the service knows between two events."""
 
-    def __init__(self, clock: float = 0.0) -> None:
+    def __init__(self, image: str, clock: float = 0.0) -> None:
+        """`image` is the path of the running kernel's image, as apply prints it."""
+        self._image = image
         self.clock = clock
         self._now = -math.inf
         # When a look is due: by the poll, by events; and what the events were.
@@ -79,6 +82,7 @@ class Loop:
         self._work: Work | None = None
         self._before: Look | None = None
         self._step = ""
+        self._building = ""
         self._complaint = ""
         self._told = ""
         # When the attempt began whose outcome is not known yet.
@@ -135,48 +139,43 @@ class Loop:
     def _look(self, look: Look, out: list[Action]) -> None:
         """A look was taken: what it calls for is started, and what it shows is published."""
         self._minute, self._due, self._first_event = self._now + POLL, math.inf, math.inf
-        if self._verdict.armed and not look.loaded and self._work not in _ARMING:
-            self._verdict = Verdict(False, "the crash kernel was unloaded", self._verdict.policy_problem)
+        if self._verdict.armed and not look.loaded and self._work is not Work.APPLY:
+            who = "`kdumpd disarm`" if look.disarmed else "another program"
+            self._verdict = Verdict(False, f"{who} unloaded the crash kernel", self._verdict.policy_problem)
         work = self._next(look) if self._work is None else None
         if work:
             self._start(work, look, out)
         self._publish(look, out)
 
     def _next(self, look: Look) -> Work | None:
-        """What is to be done about this look, when nothing is at work."""
-        if self._seen is None:
-            return Work.STATUS
-        # Who disarmed by hand wants it so; without a reservation there is nothing to load into.
-        arming = self._arming(look) if look.reservation and not look.disarmed else None
-        changes, asked = changed(self._seen, look), self._asked
-        self._asked = False
-        if changes or asked:
-            self._failures, self._retry = 0, math.inf
-            if arming and (asked or "policy" in changes):
-                return Work.APPLY
-            return arming if arming and not look.loaded else Work.STATUS
-        if self._noticed & _UNSEEN:
-            if self._now >= self._checked + APART:
-                return Work.STATUS
-            self._due = self._checked + APART
-        if arming and self._now >= self._retry:
-            return arming
-        return Work.STATUS if self._now >= self._checked + FULL else None
+        """What is to be done about this look, when nothing is at work.
 
-    def _arming(self, look: Look) -> Work | None:
-        """A policy that is not valid cannot be applied: the last good image is loaded as it is."""
-        if self._verdict.policy_problem:
-            return None if look.loaded else Work.LOAD
-        return Work.APPLY
+        Apply does nothing where nothing is to be done, but to prove the targets; under a policy that is not valid it
+        keeps the last good one loaded.
+        """
+        # Who disarmed by hand wants it so; without a reservation there is nothing to load into.
+        attempt = Work.APPLY if look.reservation and not look.disarmed else Work.STATUS
+        changes = frozenset(changed(self._seen, look)) if self._seen else frozenset({"policy"})
+        if self._asked or changes - _TARGETS:
+            self._asked, self._failures = False, 0
+            return attempt
+        if (changes or self._noticed & _UNSEEN) and self._now < self._checked + APART:
+            self._due = self._checked + APART
+            return None
+        if changes or self._now >= self._checked + FULL:
+            return attempt
+        if self._noticed & _UNSEEN:
+            return Work.STATUS
+        return attempt if attempt is Work.APPLY and self._now >= self._retry else None
 
     def _start(self, work: Work, look: Look, out: list[Action]) -> None:
         self._work, self._before = work, look
         self._deadlines[work] = self._now + DEADLINES[work]
         self._noticed = frozenset()
-        if work in _ARMING:
+        if work is Work.APPLY:
             self._attempt, self._retry = self._now, math.inf
-            self._step = "applying the policy" if work is Work.APPLY else "loading the last good image"
-            self._complaint = ""
+            self._step = "applying the policy"
+            self._complaint, self._building = "", ""
         out.append(Start(work))
 
     def _said(self, work: Work, line: str, out: list[Action]) -> None:
@@ -184,19 +183,25 @@ class Loop:
         if work is Work.AFTERMATH:
             told = found(line)
             out += [told] if told else []
-        elif work in _ARMING:
+        elif work is Work.APPLY:
             kind, _, rest = line.partition(" ")
             if kind in ("build", "load"):
-                self._step = kind
-            elif self._step == "build" and line.startswith(BECAUSE):
-                reason = line.removeprefix(BECAUSE)
-                self._step = "building the image"
-                self._verdict = Verdict(False, f"the image is being built: {reason}", self._verdict.policy_problem)
-                out.append(Tell("building", reason))
-                if self._before:
-                    self._publish(self._before, out)
+                self._building = rest.partition(" ")[0] if kind == "build" else ""
+            elif self._building and line.startswith(BECAUSE):
+                self._builds(line.removeprefix(BECAUSE), out)
             elif kind in ("built", "loaded"):
+                self._step = "applying the policy"
                 out.append(Tell(kind, rest))
+
+    def _builds(self, reason: str, out: list[Action]) -> None:
+        """An image is stale. That of a kernel that does not run yet takes nothing from being armed."""
+        self._step = "building the image"
+        out.append(Tell("building", reason))
+        if self._building == self._image:
+            self._verdict = Verdict(False, f"the image is being built: {reason}", self._verdict.policy_problem)
+        self._building = ""
+        if self._before:
+            self._publish(self._before, out)
 
     def _ended(self, event: Ended, out: list[Action]) -> None:
         work, late = event.work, event.work in self._killed
@@ -236,11 +241,16 @@ class Loop:
         else:
             self._failures += 1
             self._retry = self._now + back_off(self._failures)
-            if self._complaint:
-                self._verdict = self._verdict._replace(reason=self._complaint)
-            if self._complaint != self._told:
-                self._told = self._complaint
-                out.append(Tell("apply-failed", self._complaint))
+            self._explain(out)
+
+    def _explain(self, out: list[Action]) -> None:
+        """Why apply could not do it is part of the reason, and told once."""
+        why = "" if self._verdict.policy_problem else self._complaint
+        if why and why not in self._verdict.reason:
+            self._verdict = self._verdict._replace(reason=f"{self._verdict.reason}; apply failed: {why}")
+        if why and why != self._told:
+            out.append(Tell("apply-failed", why))
+        self._told = why
 
     def _held(self) -> bool:
         """Whether what is said waits for the outcome of an attempt: a moment's staleness alarms nobody."""
@@ -249,7 +259,7 @@ class Loop:
     def _publish(self, look: Look, out: list[Action]) -> None:
         """What has changed is told: to systemd, in the record, in the journal, by the unit."""
         old, (armed, reason, problem) = self._published, self._verdict
-        busy = self._step if self._work in _ARMING else ""
+        busy = self._step if self._work is Work.APPLY else ""
         if old is None and (not reason or (not armed and self._held())):
             out.append(Notify(f"STATUS=not known yet: {busy or 'looking'}"))
             return

@@ -15,15 +15,16 @@ from kdumpd.service.actions import State
 from kdumpd.service.paths import Paths
 
 
-def _replace(path: str, document: Mapping[str, object]) -> None:
-    """The document is at `path`, for its owner alone, and on the disk."""
+def _replace(path: str, document: Mapping[str, object], lasting: bool) -> None:
+    """The document is at `path`, for its owner alone; where it is `lasting`, on the disk."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     new = f"{path}.new"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(json.dumps({"version": 1, **document}, sort_keys=True) + "\n")
         stream.flush()
-        os.fsync(stream.fileno())
+        if lasting:
+            os.fsync(stream.fileno())
     os.replace(new, path)
 
 
@@ -32,6 +33,7 @@ def publish(paths: Paths, state: State) -> None:
     _replace(
         paths.service,
         {**state._asdict(), "policy_problem": state.policy_problem or None, "pid": os.getpid()},
+        lasting=False,
     )
 
 
@@ -39,7 +41,7 @@ def keep(paths: Paths, armed: bool, since: float) -> None:
     """A boot that ended without removing this ended without a shutdown."""
     with open(os.path.join(paths.proc, "sys/kernel/random/boot_id")) as stream:
         boot = stream.read().strip()
-    _replace(paths.running, {"boot_id": boot, "since": since, "armed": armed})
+    _replace(paths.running, {"boot_id": boot, "since": since, "armed": armed}, lasting=True)
 
 
 def forget(paths: Paths, kept: bool) -> None:
@@ -49,16 +51,16 @@ def forget(paths: Paths, kept: bool) -> None:
             os.unlink(path)
 
 
-def read(paths: Paths) -> tuple[bool, str]:
-    """(armed, the reason) as the service that runs now says; not armed when none does, or it makes no sense."""
+def read(paths: Paths) -> tuple[bool | None, str]:
+    """(armed, the reason) as the service that runs now says; None for armed when none does, or it knows nothing yet."""
     try:
         with open(paths.service) as stream:
             document = json.load(stream)
         armed, reason, pid = document["armed"] is True, str(document["reason"]), int(document["pid"])
     except FileNotFoundError:
-        return False, "kdumpd.service does not run, or knows nothing yet"
+        return None, "kdumpd.service does not run, or knows nothing yet"
     except (OSError, ValueError, TypeError, KeyError) as error:
         return False, f"{paths.service}: cannot be read: {error}; restart kdumpd.service"
     if not os.path.exists(os.path.join(paths.proc, str(pid))):
-        return False, "kdumpd.service does not run; start it"
+        return None, "kdumpd.service does not run; start it"
     return armed, reason

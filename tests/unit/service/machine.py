@@ -9,6 +9,8 @@ from kdumpd.service.actions import Action, Ended, Event, Noticed, Start, Started
 from kdumpd.service.look import Look
 from kdumpd.service.loop import Loop
 
+IMAGE = "/var/lib/kdumpd/6.1/capture.img"
+
 QUIET_MACHINE = Look(
     policy=(1, 100, 1, 1),
     image=((2, 1000, 1, 1), (3, 10, 1, 1), (4, 10, 1, 1)),
@@ -21,6 +23,7 @@ QUIET_MACHINE = Look(
     memory=("00100000-7fffffff : System RAM",),
     disks=("vda", "vda1"),
     mounts=("254:1 / / rw ext4 /dev/vda1 rw",),
+    room=(("/var/crash", 1 << 30),),
     hostname="host",
     disarmed=False,
 )
@@ -37,7 +40,7 @@ class Machine:
     """`actions` is all that the loop has asked for; `now` the time."""
 
     def __init__(self, look: Look = QUIET_MACHINE) -> None:
-        self.loop = Loop(clock=1000.0)
+        self.loop = Loop(IMAGE, clock=1000.0)
         self.now = 100.0
         self.look = look
         self.actions: list[Action] = []
@@ -79,6 +82,7 @@ class Machine:
     def settle(self) -> None:
         """Started, armed, the search after a crash done, and nothing more to do."""
         self.start()
+        self.end(Work.APPLY)
         self.armed()
         self.end(Work.AFTERMATH)
         self.actions.clear()

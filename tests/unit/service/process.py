@@ -37,7 +37,7 @@ echo "$1" >>work.log
 case $1 in
 status) cat status.json ;;
 apply)
-    echo 'build /var/lib/kdumpd/6.1/capture.img (direct: a plain disk)'
+    echo 'build {root}/var/lib/kdumpd/6.1/capture.img (direct: a plain disk)'
     echo '    because the policy changed'
     cat slow 2>/dev/null && sleep 600
     if grep -q wrong etc/kdumpd.yaml; then

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from kdumpd.plan import render
+from kdumpd.plan.decide import decide
+from kdumpd.plan.line import paint
 from kdumpd.service.actions import (
     Asked,
     Ended,
@@ -20,19 +25,22 @@ from kdumpd.service.actions import (
     Work,
 )
 from kdumpd.service.loop import APART, DEADLINES, FULL, GRACE, PATIENCE, POLL, back_off
+from tests.unit.plan.test_decide import ARMED, INPUTS
 from tests.unit.service.machine import QUIET_MACHINE, Machine, of, started, status
 
 
-def test_it_is_ready_at_once_and_asks_status_first() -> None:
+def test_it_is_ready_at_once_and_applies_the_policy_first() -> None:
     machine = Machine()
     actions = machine.start()
     assert actions[0] == Notify("READY=1")
-    assert started(actions) == [Work.STATUS]
+    assert started(actions) == [Work.APPLY]
+    assert started(machine.end(Work.APPLY)) == [Work.STATUS]
 
 
 def test_an_armed_machine_is_published_told_and_its_unit_started() -> None:
     machine = Machine()
     machine.start()
+    machine.end(Work.APPLY)
     actions = machine.armed()
     state = of(Publish, actions)[0].state
     assert (state.armed, state.reason, state.busy, state.policy_problem) == (True, "all is well", "", "")
@@ -51,15 +59,18 @@ def test_an_idle_minute_is_one_wake_up_one_ping_and_no_child() -> None:
     assert before <= machine.now <= before + 30 * POLL
 
 
-def test_a_whole_status_runs_once_an_hour() -> None:
+def test_everything_is_proved_once_an_hour() -> None:
     machine = Machine()
     machine.settle()
     begun = machine.now
     while not started(machine.wake()):
         pass
     assert FULL <= machine.now - begun + 2.0 <= FULL + POLL
-    assert started(machine.actions) == [Work.STATUS]
-    assert machine.armed() == []
+    assert started(machine.actions) == [Work.APPLY]
+    machine.end(Work.APPLY)
+    machine.armed()
+    assert of(Tell, machine.actions) == []
+    assert started(machine.wake()) == []
 
 
 def test_a_saved_policy_is_applied_within_a_second_and_then_judged() -> None:
@@ -125,7 +136,7 @@ def test_an_unloaded_crash_kernel_is_told_at_once_and_loaded_again() -> None:
     actions = machine.wake()
     assert started(actions) == [Work.APPLY]
     assert of(Publish, actions)[0].state.armed is False
-    assert of(Tell, actions) == [Tell("not-armed", "the crash kernel was unloaded")]
+    assert of(Tell, actions) == [Tell("not-armed", "another program unloaded the crash kernel")]
     assert of(Unit, actions) == [Unit("restart")]
     machine.change(loaded=True)
     machine.end(Work.APPLY)
@@ -135,12 +146,11 @@ def test_an_unloaded_crash_kernel_is_told_at_once_and_loaded_again() -> None:
     assert of(Keep, actions) == [Keep(True)]
 
 
-def test_other_changes_are_judged_first_and_put_right_then() -> None:
+def test_memory_that_was_added_is_told_to_the_crash_kernel() -> None:
     machine = Machine()
     machine.settle()
     machine.change(memory=(*machine.look.memory, "100000000-13fffffff : System RAM"))
-    assert started(machine.notice("device")) == [Work.STATUS]
-    assert started(machine.not_armed("memory was added since it was loaded")) == [Work.APPLY]
+    assert started(machine.notice("device")) == [Work.APPLY]
     machine.change(record=(10, 10, 3, 3))
     assert started(machine.end(Work.APPLY)) == [Work.STATUS]
     machine.armed()
@@ -170,21 +180,41 @@ def test_a_policy_that_is_not_valid_leaves_the_last_good_one_armed_and_says_wher
     assert of(Tell, machine.armed()) == [Tell("policy-valid", "the policy is valid again")]
 
 
-def test_under_a_policy_that_is_not_valid_the_image_that_is_there_is_loaded_again() -> None:
+def test_disks_and_mounts_that_come_and_go_are_looked_at_every_half_minute_at_most() -> None:
     machine = Machine()
     machine.settle()
-    machine.change(policy=(9, 120, 2, 2))
-    machine.notice("policy")
-    machine.end(Work.APPLY, 1, errors="/etc/kdumpd.yaml:3:7: wrong\n")
-    machine.end(Work.STATUS, 0, status(True, "all is well", "/etc/kdumpd.yaml:3:7: wrong"))
-    machine.change(loaded=False)
-    assert started(machine.wake()) == [Work.LOAD]
+    begun = machine.now
+    attempts = 0
+    for number in range(100):
+        machine.change(mounts=(*machine.look.mounts[:1], f"254:{number} /mnt rw ext4 /dev/vdb rw"))
+        if Work.APPLY in started(machine.notice("mounts")):
+            attempts += 1
+            machine.end(Work.APPLY)
+            machine.armed()
+        machine.now += 1
+    assert 0 < attempts <= (machine.now - begun) / APART + 1
+
+
+def test_a_target_that_fills_up_is_proved_again_and_one_that_is_written_to_a_little_is_not() -> None:
+    machine = Machine(QUIET_MACHINE._replace(room=(("/var/crash", 1000),)))
+    machine.settle()
+    machine.change(room=(("/var/crash", 900),))
+    assert started(machine.wake()) == []
+    machine.change(room=(("/var/crash", 100),))
+    assert started(machine.wake()) == [Work.APPLY]
+    machine.end(Work.APPLY, 1, errors="kdumpd apply: target /var/crash: no room\n")
+    actions = machine.not_armed("it is loaded, but no target can take a dump: target /var/crash: no room")
+    assert of(Tell, actions)[0] == Tell("apply-failed", "target /var/crash: no room")
+    assert of(Publish, actions)[-1].state.reason.endswith("dump: target /var/crash: no room")
+    machine.change(room=(("/var/crash", 1000),))
+    assert started(machine.wake()) == [Work.APPLY]
+    machine.end(Work.APPLY)
+    assert Tell("armed", "all is well") in machine.armed()
 
 
 def test_failures_are_tried_again_ever_more_slowly() -> None:
     machine = Machine(QUIET_MACHINE._replace(loaded=False))
     machine.start()
-    machine.not_armed("no crash kernel is loaded")
     machine.end(Work.APPLY, 1, errors="kdumpd apply: dracut: not installed\n")
     machine.not_armed("no crash kernel is loaded")
     waits = []
@@ -198,22 +228,24 @@ def test_failures_are_tried_again_ever_more_slowly() -> None:
     for wait, expected in zip(waits, (60, 120, 240, 480, 600, 600), strict=True):
         assert expected <= wait <= expected + POLL
     told = [tell for tell in of(Tell, machine.actions) if tell.event != "aftermath-failed"]
-    assert told == [Tell("apply-failed", "dracut: not installed"), Tell("not-armed", "dracut: not installed")]
+    assert told == [
+        Tell("apply-failed", "dracut: not installed"),
+        Tell("not-armed", "no crash kernel is loaded; apply failed: dracut: not installed"),
+    ]
 
 
 def test_what_changes_after_a_failure_is_acted_on_at_once() -> None:
     machine = Machine(QUIET_MACHINE._replace(loaded=False))
     machine.start()
     for _ in range(5):
-        machine.not_armed()
         machine.end(Work.APPLY, 1, errors="no\n")
         machine.not_armed()
         machine.now += 601
         machine.wake()
     machine.end(Work.APPLY, 1, errors="no\n")
     machine.not_armed()
-    machine.change(disks=("vda", "vda1", "vdb"))
-    assert started(machine.notice("device")) == [Work.APPLY]
+    machine.change(modules=((9, 100, 2, 2), None))
+    assert started(machine.notice("modules")) == [Work.APPLY]
 
 
 def test_back_off_is_1_2_4_8_and_at_most_10_minutes() -> None:
@@ -241,6 +273,29 @@ def test_staleness_that_is_put_right_at_once_alarms_nobody() -> None:
     assert of(Publish, machine.actions)[-1].state.busy == ""
 
 
+def test_what_apply_prints_is_understood() -> None:
+    plan = decide(replace(ARMED, inputs=replace(INPUTS, kdumpd="0.2.0")))
+    machine = Machine()
+    machine.start()
+    for line in render.lines(plan, ARMED):
+        machine.step(Said(Work.APPLY, paint(line, colours=False)))
+    assert of(Tell, machine.actions) == [Tell("building", "kdumpd's version changed: 0.1.0 to 0.2.0")]
+
+
+def test_the_image_of_a_kernel_that_does_not_run_yet_takes_nothing_from_being_armed() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(modules=((9, 100, 2, 2), None))
+    machine.notice("modules")
+    machine.step(Said(Work.APPLY, "build /var/lib/kdumpd/6.2/capture.img (direct: a plain disk)"))
+    machine.step(Said(Work.APPLY, "    because kernel 6.2 is installed"))
+    assert of(Publish, machine.actions)[-1].state.busy == "building the image"
+    machine.now += GRACE
+    machine.wake()
+    assert of(Publish, machine.actions)[-1].state.armed
+    assert [tell.event for tell in of(Tell, machine.actions)] == ["building"]
+
+
 def test_staleness_that_lasts_is_said() -> None:
     machine = Machine()
     machine.settle()
@@ -260,10 +315,7 @@ def test_staleness_that_lasts_is_said() -> None:
 
 def test_the_first_start_says_nothing_of_the_unit_before_it_knows() -> None:
     machine = Machine(QUIET_MACHINE._replace(loaded=False))
-    machine.start()
-    actions = machine.not_armed("no crash kernel is loaded")
-    assert started(actions) == [Work.APPLY]
-    assert of(Unit, actions) == []
+    assert of(Unit, machine.start()) == []
     machine.change(loaded=True)
     machine.end(Work.APPLY)
     actions = machine.armed()
@@ -293,14 +345,14 @@ def test_who_disarmed_by_hand_is_left_in_peace() -> None:
     for _ in range(30):
         assert started(machine.wake()) == []
     machine.change(loaded=True, disarmed=False)
-    assert started(machine.notice("state")) == [Work.STATUS]
+    assert started(machine.notice("state")) == [Work.APPLY]
 
 
 def test_a_status_that_cannot_be_read_is_not_armed() -> None:
     machine = Machine()
     machine.settle()
     machine.now += APART
-    machine.notice("everything")
+    assert started(machine.notice("everything")) == [Work.STATUS]
     actions = machine.end(Work.STATUS, -9, "", "")
     assert started(actions) == [Work.APPLY]
     machine.end(Work.APPLY)
@@ -350,6 +402,7 @@ def test_a_reload_applies_whatever_it_finds() -> None:
 def test_what_a_crash_has_left_is_looked_for_once_and_told() -> None:
     machine = Machine()
     machine.start()
+    machine.end(Work.APPLY)
     assert Start(Work.AFTERMATH) in machine.armed()
     line = '{"event": "crash-found", "reason": "sysrq", "path": "/var/crash/x"}'
     actions = machine.step(Said(Work.AFTERMATH, line))
@@ -363,6 +416,7 @@ def test_what_a_crash_has_left_is_looked_for_once_and_told() -> None:
 def test_that_this_boot_runs_is_written_only_after_the_last_one_was_looked_at() -> None:
     machine = Machine()
     machine.start()
+    machine.end(Work.APPLY)
     machine.armed()
     machine.change(loaded=False)
     machine.wake()
@@ -382,5 +436,7 @@ def test_a_clean_stop_ends_children_and_leaves_the_crash_kernel_loaded() -> None
 def test_a_child_that_cannot_be_started_is_a_failure_like_others() -> None:
     machine = Machine()
     machine.start()
-    actions = machine.step(Ended(Work.STATUS, 127, "", "/usr/bin/python3: No such file or directory", machine.look))
-    assert started(actions) == [Work.APPLY]
+    missing = "/usr/bin/python3: No such file or directory"
+    assert started(machine.step(Ended(Work.APPLY, 127, "", missing, machine.look))) == [Work.STATUS]
+    actions = machine.step(Ended(Work.STATUS, 127, "", missing, machine.look))
+    assert Tell("not-armed", missing) in actions

@@ -1,0 +1,75 @@
+"""What the service writes, and what kdumpd-armed.service makes of it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from kdumpd.service import armed, record
+from kdumpd.service.actions import State
+from kdumpd.service.paths import Paths
+
+ARMED = State(True, "all is well", 5.0, "", "")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    (tmp_path / "proc").symlink_to("/proc")
+    return Paths(str(tmp_path), "6.1")
+
+
+def test_the_state_is_a_document_for_root_alone(paths: Paths) -> None:
+    record.publish(paths, ARMED._replace(policy_problem="/etc/kdumpd.yaml:1:1: wrong"))
+    document = json.loads(Path(paths.service).read_text())
+    assert document.pop("pid") > 0
+    assert document == {
+        "version": 1,
+        "armed": True,
+        "reason": "all is well",
+        "since": 5.0,
+        "busy": "",
+        "policy_problem": "/etc/kdumpd.yaml:1:1: wrong",
+    }
+    assert stat.S_IMODE(Path(paths.service).stat().st_mode) == 0o600
+    assert [path.name for path in Path(paths.run).iterdir()] == ["service.json"]
+
+
+def test_the_unit_repeats_what_the_service_says(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    record.publish(paths, ARMED)
+    assert armed.main(paths) == 0
+    assert capsys.readouterr().out == "armed: all is well\n"
+    record.publish(paths, ARMED._replace(armed=False, reason="no kexec"))
+    assert armed.main(paths) == 3
+    assert capsys.readouterr().err == "not armed: no kexec\n"
+
+
+def test_nobody_is_armed_by_a_service_that_is_gone(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    assert armed.main(paths, patience=0) == 3
+    record.publish(paths, ARMED)
+    document = json.loads(Path(paths.service).read_text())
+    Path(paths.service).write_text(json.dumps({**document, "pid": 1 << 30}))
+    assert armed.main(paths, patience=0) == 3
+    assert "does not run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"armed": true}', "\0"])
+def test_a_record_without_sense_is_one_line(paths: Paths, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(paths.run).mkdir(parents=True)
+    Path(paths.service).write_text(text)
+    assert armed.main(paths) == 3
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_boot_is_on_record_until_a_clean_stop(paths: Paths) -> None:
+    record.keep(paths, armed=True, since=7.0)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert json.loads(Path(paths.running).read_text()) == {"version": 1, "boot_id": boot, "since": 7.0, "armed": True}
+    record.publish(paths, ARMED)
+    record.forget(paths, kept=False)
+    assert not Path(paths.service).exists()
+    assert Path(paths.running).exists()
+    record.forget(paths, kept=True)
+    assert not Path(paths.running).exists()
