@@ -1,7 +1,7 @@
 """Throwaway disks: made here, never mounted here; what lies on those of ext2, ext3 and ext4 is read from outside.
 
 Called by `rehearse.session` and `rehearse.vmdisks`; programs: those of e2fsprogs, and mkfs of each other file system.
-May import `host.program` and `errors`.
+May import `host.program`, `rehearse.filesystems` and `errors`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,13 @@ from typing import NamedTuple
 
 from kdumpd.errors import RehearsalError
 from kdumpd.host import program
+from kdumpd.rehearse import filesystems
 
-_PACKAGE = "e2fsprogs"
 # Named one by one, so that every kernel from 5.10 on mounts what any e2fsprogs made.
 _FEATURES = (
     "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,"
     "extra_isize,metadata_csum,resize_inode"
 )
-
-
-#: How other file systems are made with a UUID: the program, its package, and its words before the file's name.
-_OTHERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "xfs": ("mkfs.xfs", "xfsprogs", ("-q", "-m", "uuid={uuid}")),
-    "btrfs": ("mkfs.btrfs", "btrfs-progs", ("-q", "-U", "{uuid}")),
-    "vfat": ("mkfs.vfat", "dosfstools", ("-F", "32", "-i", "{serial}")),
-}
-#: File systems that are read from outside.
-_EXT = ("ext2", "ext3", "ext4")
 
 
 class FilledFile(NamedTuple):
@@ -65,19 +55,9 @@ def make(
     return identity
 
 
-def trouble_making(kind: str) -> str:
-    """Why no file system of this kind can be made here, empty where one can."""
-    if kind in _EXT:
-        return ""
-    if kind not in _OTHERS:
-        return f"a rehearsal makes no {kind}"
-    name, package, _ = _OTHERS[kind]
-    return "" if program.find(name) else f"{name} is not installed; it is in the package {package}"
-
-
 def readable(kind: str) -> bool:
     """Whether `take_out` and `is_clean` can read a file system of this kind."""
-    return kind in _EXT
+    return kind in filesystems.EXT
 
 
 def make_kind(path: Path, size: int, kind: str, identity: str = "") -> str:
@@ -85,11 +65,8 @@ def make_kind(path: Path, size: int, kind: str, identity: str = "") -> str:
     identity = identity or str(uuid.uuid4())
     with path.open("xb") as disk:
         disk.truncate(size)
-    if kind in _EXT:
-        _run("mkfs.ext4", "-q", "-F", "-t", kind, "-m", "0", "-U", identity, str(path))
-        return identity
-    name, package, words = _OTHERS[kind]
-    _run(name, *(word.format(uuid=identity, serial=identity.replace("-", "")) for word in words), str(path), of=package)
+    name, package, words = filesystems.mkfs(kind, identity)
+    _run(name, *words, str(path), of=package)
     return identity
 
 
@@ -99,7 +76,7 @@ def take_out(path: Path, directory: str, into: Path) -> tuple[Path, ...]:
     A journal that the last kernel left is replayed first.
     """
     into.mkdir(parents=True, exist_ok=True)
-    outcome = program.run([program.require("e2fsck", _PACKAGE), "-f", "-p", str(path)])
+    outcome = program.run([program.require("e2fsck", filesystems.EXT_PACKAGE), "-f", "-p", str(path)])
     if outcome.code >= 4:  # e2fsck(8): 4 errors left uncorrected, 8 and above could not work
         raise RehearsalError(f"{path}: e2fsck cannot repair the file system the VM left: {outcome.complaint}")
     for name in _names(path, directory):
@@ -121,7 +98,7 @@ def _names(path: Path, directory: str) -> list[str]:
     return [name for name in names if name not in (".", "..", "lost+found")]
 
 
-def _run(name: str, *arguments: str, of: str = _PACKAGE) -> str:
+def _run(name: str, *arguments: str, of: str = filesystems.EXT_PACKAGE) -> str:
     outcome = program.run([program.require(name, of), *arguments])
     if outcome.code:
         raise RehearsalError(f"{name} {arguments[-1]}: {outcome.complaint or f'exit code {outcome.code}'}")

@@ -74,7 +74,7 @@ class Orders(NamedTuple):
     def from_json(cls, text: str) -> Orders:
         """The orders in such a text."""
         values = json.loads(text)
-        values["disks"] = tuple(GuestDisk(*disk)._replace(made=tuple(disk[-1])) for disk in values["disks"])
+        values["disks"] = tuple(GuestDisk.from_list(disk) for disk in values["disks"])
         values["modules"] = tuple(values["modules"])
         values["capture_words"] = tuple(values["capture_words"])
         return cls(**values)

@@ -1,7 +1,7 @@
 """The disks of a rehearsal's guest: found by what is on them, mounted, filled, and copied out of.
 
 Runs in the guest; carried in its initrd. Called by `rehearse.guest`. May import `capture.kernel`, `target`, `errors`
-and the standard library.
+and `rehearse.guestlayers`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdumpd.capture import kernel
 from kdumpd.errors import KdumpdError, TargetError
+from kdumpd.rehearse import guestlayers
 from kdumpd.target import device
 
 _PATIENCE = 20.0  # seconds for a disk to come up after its driver
@@ -28,7 +29,8 @@ _UNCLEAN = re.compile(r"(XFS|EXT[0-9]-fs|BTRFS|FAT-fs).*([Rr]ecover|tree-log rep
 class GuestDisk(NamedTuple):
     """A disk to mount: `device` is `UUID=...`; `free` is how many bytes shall be left on it, None for as it is.
 
-    `made` are directories that it has from then on.
+    `made` are directories that it has from then on. `layers` (LVM, RAID; top first) lie below the file system, and are
+    made on the disk that is found as `raw`.
     """
 
     device: str
@@ -38,11 +40,23 @@ class GuestDisk(NamedTuple):
     kind: str = "ext4"
     options: str = ""
     made: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    raw: str = ""
+
+    @classmethod
+    def from_list(cls, values: list[Any]) -> GuestDisk:
+        """The disk that was written as JSON."""
+        plain: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+        return cls(*plain)
 
 
 def mount(disk: GuestDisk) -> None:
     """The disk is mounted, and in use where it may be written, with a journal to replay when the machine crashes."""
-    attach(disk)
+    if disk.layers:
+        identity = disk.device.partition("=")[2]
+        _mount(guestlayers.build(_found(disk.raw), disk.layers, disk.kind, identity), disk)
+    else:
+        _mount(_found(disk.device), disk)
     if disk.free is not None:
         _fill(disk.directory, disk.free)
     if not disk.read_only:
@@ -51,21 +65,26 @@ def mount(disk: GuestDisk) -> None:
         Path(disk.directory, "in-use").write_text("written by the first kernel\n")
 
 
-def attach(disk: GuestDisk) -> None:
-    """The disk is mounted; KdumpdError for one that does not come up."""
+def _found(name: str, assembled: bool = False) -> str:
+    """The device of this name; KdumpdError for one that does not come up."""
     try:
-        found = device.wait_for(disk.device, time.monotonic() + _PATIENCE, time.monotonic)
+        return device.wait_for(name, time.monotonic() + _PATIENCE, time.monotonic, assembled=assembled).path
     except TargetError as error:
         raise KdumpdError(f"the VM's disk did not come up within {_PATIENCE:.0f} s: {error}") from error
+
+
+def _mount(path: str, disk: GuestDisk) -> None:
     Path(disk.directory).mkdir(parents=True, exist_ok=True)
-    kernel.mount(found.path, disk.directory, disk.kind, _READ_ONLY if disk.read_only else 0, disk.options)
+    kernel.mount(path, disk.directory, disk.kind, _READ_ONLY if disk.read_only else 0, disk.options)
 
 
 def copy_out(disk: GuestDisk, into: Path) -> bool:
     """What lies in the disk's directories lies in `into`, by their number; whether it had been unmounted."""
     log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.lseek(log, 0, os.SEEK_END)
-    attach(disk)
+    if disk.layers:
+        guestlayers.assemble(disk.layers)
+    _mount(_found(disk.device, assembled=bool(disk.layers)), disk)
     clean = not any(_UNCLEAN.search(line) for line in _kernel_log(log))
     os.close(log)
     for number, directory in enumerate(disk.made):

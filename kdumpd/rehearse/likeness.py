@@ -3,7 +3,7 @@
     targets of the image ─► UUID, file system, directories       drivers of the host's disk ─► QEMU's controller
 
 What cannot be made alike is said in `Disk.unlike`. Called by `cli.rehearse` and the tests. May import `host`, `steps`
-and of `rehearse` `controllers`, `disks` and `scenario`.
+and of `rehearse` `controllers`, `filesystems`, `guestlayers` and `scenario`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kdumpd.errors import HostError
+from kdumpd.host import program
 from kdumpd.host import target as host_target
 from kdumpd.host.target import Places
 from kdumpd.policy.model import Policy
-from kdumpd.rehearse import controllers, disks
+from kdumpd.rehearse import controllers, filesystems, guestlayers
 from kdumpd.rehearse.scenario import Disk
 from kdumpd.steps.build import CaptureTarget
 
@@ -44,7 +45,7 @@ def host_disks(policy: Policy, places: Places | None = None) -> dict[str, HostDi
 def like(
     targets: Iterable[CaptureTarget],
     host: Mapping[str, HostDisk],
-    trouble: Callable[[str], str] = disks.trouble_making,
+    trouble: Callable[[str], str] = filesystems.trouble_making,
 ) -> tuple[Disk, ...]:
     """A disk for each device of the image's targets, as like the host's as QEMU and this machine's programs can make.
 
@@ -70,9 +71,11 @@ def _disk(group: list[CaptureTarget], here: HostDisk, trouble: Callable[[str], s
     why = trouble(target.fstype)
     if why:
         unlike.append(f"that the image mounts {target.fstype} ({why}): the VM's {paths} lay on ext4")
-    if target.assembled:
-        layers = " on ".join(here.assembled) or "RAID or LVM"
-        unlike.append(f"that the image puts {layers} together: the VM's {paths} lay on a plain disk")
+    layers, not_made = _layers(target, here, why)
+    if not_made:
+        unlike.append(f"that the image puts {not_made}: the VM's {paths} lay on a plain disk")
+    elif guestlayers.RAID in layers:
+        unlike.append(f"that the image puts an array of several disks together: the VM's for {paths} had one")
     has_uuid = target.device.startswith(_UUID)
     if not has_uuid:
         unlike.append(f"that {target.device} is found by that name: the VM's {paths} lay on a disk found by its UUID")
@@ -87,5 +90,20 @@ def _disk(group: list[CaptureTarget], here: HostDisk, trouble: Callable[[str], s
         controller=controller or controllers.VIRTIO_BLK,
         own_driver=controller is not None,
         own_kind=not why,
+        layers=layers,
         unlike=tuple(unlike),
     )
+
+
+def _layers(target: CaptureTarget, here: HostDisk, why: str) -> tuple[tuple[str, ...], str]:
+    """The layers to make below the file system; none, and what is not put together, where they cannot be made here."""
+    if not target.assembled:
+        return (), ""
+    named = " on ".join(here.assembled) or "RAID or LVM"
+    if here.assembled not in guestlayers.ORDERS:
+        return (), f"{named} together"
+    needed = [guestlayers.PROGRAMS[layer] for layer in here.assembled]
+    why = why or ", ".join(f"{name} is not installed" for name, _ in needed if program.find(name) is None)
+    if why:
+        return (), f"{named} together ({why})"
+    return here.assembled, ""

@@ -56,7 +56,7 @@ def _copy(vm_disk: VmDisk, kernel: Kernel, copied: Path, initrd: Path) -> bool:
         overlay="{}",
         capture_words=(),
     )
-    initrd.write_bytes(firstkernel.build(kernel, vmdisks.all_drivers((vm_disk,)), (vm_disk.disk.kind,), orders))
+    initrd.write_bytes(firstkernel.build(kernel, firstkernel.Cargo.of((vm_disk,)), orders))
     machine = Machine(
         kernel=kernel.vmlinuz,
         initrd=initrd,

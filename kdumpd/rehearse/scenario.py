@@ -32,7 +32,8 @@ class Disk:
 
     `inside` are the same as its file system calls them, where that is something else. The file system is of this
     `kind`, `uuid` (empty: a new one) and mount `options`. `own_driver`, `own_kind`: the image has to bring the modules
-    of the controller, of the file system itself; else the second initrd lends them. `unlike` says what this disk is not
+    of the controller, of the file system itself; else the second initrd lends them. `layers` (LVM, RAID; top first) lie
+    below the file system. `unlike` says what this disk is not
     that the host's is. `free`: the first kernel fills it up to so many bytes left. `read_only`: the VM may not write to
     it. `attached` False: a target that is not there.
     """
@@ -49,6 +50,7 @@ class Disk:
     controller: Controller = VIRTIO_BLK
     own_driver: bool = False
     own_kind: bool = False
+    layers: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
 
     @property

@@ -187,9 +187,9 @@ class _Session:
             image_size=len(image.packed),
         )
         initrd = self._folder / "first.initrd"
-        drivers, kinds = vmdisks.all_drivers(vm_disks), tuple(one.disk.kind for one in vm_disks)
+        cargo = firstkernel.Cargo.of(vm_disks)
         behind = overlay.aligned(image.packed) + overlay.pack(second)
-        initrd.write_bytes(firstkernel.build(scenario.kernel, drivers, kinds, orders, behind))
+        initrd.write_bytes(firstkernel.build(scenario.kernel, cargo, orders, behind))
         extra = [] if not scenario.keep_memory else ["-no-shutdown"]
         words = [f"console={X86_64.console}", f"crashkernel={scenario.crashkernel}", "panic=5", *scenario.first_words]
         return Machine(
@@ -206,7 +206,7 @@ class _Session:
         saved: list[Saved] = []
         for number, vm_disk in enumerate(vm_disks):
             into = self._folder / "saved" / str(number)
-            if disks.readable(vm_disk.disk.kind):
+            if vmdisks.readable(vm_disk):
                 state, found = vmdisks.take_out(vm_disk, into)
             else:
                 state, found = salvage.take_out(vm_disk, self._scenario.kernel, self._folder, into)

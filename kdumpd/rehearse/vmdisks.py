@@ -1,7 +1,7 @@
 """The disks of a rehearsal's machine: their files, how QEMU attaches them, how its guests find them, what lies on them.
 
 Called by `rehearse.session`. May import `policy.model`, `steps`, `errors` and of `rehearse` `controllers`, `disks`,
-`guestdisks`, `outcome` and `scenario`.
+`filesystems`, `guestdisks`, `guestlayers`, `outcome` and `scenario`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 from kdumpd.errors import RehearsalError
 from kdumpd.policy.model import Policy
-from kdumpd.rehearse import controllers, disks
+from kdumpd.rehearse import controllers, disks, filesystems, guestlayers
 from kdumpd.rehearse.controllers import VIRTIO_BLK
 from kdumpd.rehearse.guestdisks import GuestDisk
 from kdumpd.rehearse.outcome import Saved
@@ -22,12 +23,16 @@ from kdumpd.steps.build import CaptureTarget
 
 
 class VmDisk(NamedTuple):
-    """A target disk of the VM: its file, its file system's UUID, and what QEMU calls its drive."""
+    """A target disk of the VM: its file, its file system's UUID, and what QEMU calls its drive.
+
+    `raw` is the UUID of what lies on it before the layers are made that it shall have; empty without layers.
+    """
 
     disk: Disk
     path: Path
     uuid: str
     drive: str
+    raw: str = ""
 
     @property
     def device(self) -> str:
@@ -40,13 +45,16 @@ def make(folder: Path, wanted: Iterable[Disk]) -> tuple[VmDisk, ...]:
     made: list[VmDisk] = []
     for number, disk in enumerate(wanted):
         path = folder / f"target{number}.disk"
-        if disk.kind == "ext4":
+        raw = ""
+        if disk.layers:
+            raw, uuid = disks.make(path, disk.size), disk.uuid or str(uuid4())
+        elif disk.kind == "ext4":
             uuid = disks.make(path, disk.size, disk.places, identity=disk.uuid)
         else:
             uuid = disks.make_kind(path, disk.size, disk.kind, disk.uuid)
         kind = "fixed" if disk.read_only else "disk"
         same = sum(other.disk.read_only == disk.read_only and other.disk.attached for other in made)
-        made.append(VmDisk(disk, path, uuid, f"{kind}{same}" if disk.attached else ""))
+        made.append(VmDisk(disk, path, uuid, f"{kind}{same}" if disk.attached else "", raw))
     return tuple(made)
 
 
@@ -67,7 +75,12 @@ def targets(policy: Policy, vm_disks: Iterable[VmDisk]) -> tuple[CaptureTarget, 
         if target.path not in homes:
             raise RehearsalError(f"{target.path}: no disk of the scenario holds this target")
         home, inside = homes[target.path]
-        found.append(CaptureTarget(home.device, home.disk.kind, inside, target.path, options=home.disk.options))
+        disk = home.disk
+        found.append(
+            CaptureTarget(
+                home.device, disk.kind, inside, target.path, options=disk.options, assembled=bool(disk.layers)
+            )
+        )
     return tuple(found)
 
 
@@ -77,8 +90,17 @@ def lent_drivers(vm_disks: Iterable[VmDisk]) -> tuple[str, ...]:
 
 
 def all_drivers(vm_disks: Iterable[VmDisk]) -> tuple[str, ...]:
-    """Modules of every controller, and of the scratch disk's."""
-    return tuple(dict.fromkeys((*VIRTIO_BLK.modules, *_modules(vm_disks))))
+    """Modules of every controller, of the scratch disk's, and of the layers."""
+    vm_disks = tuple(vm_disks)
+    layers = (name for one in vm_disks for layer in one.disk.layers for name in guestlayers.MODULES[layer])
+    return tuple(dict.fromkeys((*VIRTIO_BLK.modules, *_modules(vm_disks), *layers)))
+
+
+def programs(vm_disks: Iterable[VmDisk]) -> tuple[tuple[str, str], ...]:
+    """Programs, with their packages, that a guest needs for the layers of these disks."""
+    layered = [one.disk for one in vm_disks if one.disk.layers]
+    needed = [guestlayers.PROGRAMS[layer] for disk in layered for layer in disk.layers]
+    return tuple(dict.fromkeys((*needed, *(filesystems.mkfs(disk.kind, "")[:2] for disk in layered))))
 
 
 def _modules(vm_disks: Iterable[VmDisk]) -> tuple[str, ...]:
@@ -116,9 +138,16 @@ def in_guest(vm_disks: tuple[VmDisk, ...], read_only: bool = False) -> tuple[Gue
             one.disk.kind,
             one.disk.options,
             one.disk.places,
+            one.disk.layers,
+            f"UUID={one.raw}" if one.raw else "",
         )
         for number, one in enumerate(attached(vm_disks))
     )
+
+
+def readable(vm_disk: VmDisk) -> bool:
+    """Whether `take_out` can read the disk from outside."""
+    return disks.readable(vm_disk.disk.kind) and not vm_disk.disk.layers
 
 
 def take_out(vm_disk: VmDisk, into: Path) -> tuple[bool, tuple[Saved, ...]]:

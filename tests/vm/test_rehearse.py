@@ -213,28 +213,39 @@ def test_the_image_that_apply_built_is_rehearsed_byte_for_byte_on_disks_like_thi
         assert laid_over(outcome) == ["nothing: the image alone"]
 
 
-def armed_for(folder: Path, kind: str, driver: str, **target: Any) -> Scenario:
-    """An armed image for a disk of this kind on this controller, and the disk."""
+DRACUT_MODULES = {"LVM": ("dm", "lvm"), "RAID": ("mdraid",)}
+
+
+def armed_for(folder: Path, kind: str, driver: str, layers: tuple[str, ...] = (), options: str = "") -> Scenario:
+    """An armed image for a file system of this kind, on these layers, on a disk of this controller; and the disk."""
     kernel, policy = kernels.find(KERNEL), load.parse(b"scan: {engine: user}")
     uuid = "C0DE-00DE" if kind == "vfat" else "5c0de0de-0000-4000-8000-00000000c0de"
-    on = CaptureTarget(f"UUID={uuid}", kind, "/srv/dumps", "/var/crash", **target)
     modules = CONTROLLERS[driver].modules if driver in CONTROLLERS else ()
+    on = CaptureTarget(
+        device=f"UUID={uuid}",
+        fstype=kind,
+        directory="/srv/dumps",
+        path="/var/crash",
+        drivers=tuple(reversed(modules)),
+        options=options,
+        assembled=bool(layers),
+    )
     step = BuildImage(
         release=kernel.release,
         modules=kernel.modules,
         policy_json=to_json(policy),
-        targets=(on._replace(drivers=tuple(reversed(modules))),),
+        targets=(on,),
         output=folder / "armed" / "capture.img",
         hostname="host1",
-        boot="dracut" if on.assembled else "direct",
-        dracut_modules=("dm", "lvm") if on.assembled else (),
+        boot="dracut" if layers else "direct",
+        dracut_modules=tuple(name for layer in layers for name in DRACUT_MODULES[layer]),
         engine="user",
     )
     image = build.build(step).path
     names = (driver, CONTROLLERS[driver].above) if driver in CONTROLLERS else (driver,)
-    host = {"/var/crash": HostDisk(names, ("LVM",) if on.assembled else ())}
+    host = {"/var/crash": HostDisk(names, layers)}
     disks = likeness.like(overlay.targets_of(overlay.carried(image))[0], host)
-    crashkernel = "192M" if on.assembled else "128M"
+    crashkernel = "192M" if layers else "128M"
     return Scenario(policy, kernel, crashkernel=crashkernel, disks=disks, image=image, armed=True)
 
 
@@ -254,7 +265,23 @@ def armed_for(folder: Path, kind: str, driver: str, **target: Any) -> Scenario:
 def test_the_host_s_controller_and_file_system_are_there_and_nothing_is_lent(
     tmp_path: Path, driver: str, kind: str, options: str
 ) -> None:
-    outcome = rehearse(armed_for(tmp_path, kind, driver, options=options), tmp_path / "out")
+    assert_the_image_alone_saves(rehearse(armed_for(tmp_path, kind, driver, options=options), tmp_path / "out"), kind)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("layers", "kind", "driver"),
+    [(("LVM",), "xfs", "virtio_blk"), (("RAID",), "ext4", "ahci"), (("LVM", "RAID"), "xfs", "nvme")],
+    ids=["lvm", "raid", "lvm-on-raid"],
+)
+def test_the_image_puts_lvm_and_raid_together_as_on_the_host(
+    tmp_path: Path, layers: tuple[str, ...], kind: str, driver: str
+) -> None:
+    assert_the_image_alone_saves(rehearse(armed_for(tmp_path, kind, driver, layers), tmp_path / "out"), kind)
+
+
+def assert_the_image_alone_saves(outcome: Outcome, kind: str) -> None:
+    """The dump is verified, and nothing was laid over the image."""
     assert_verified(outcome)
     assert laid_over(outcome) == ["nothing: the image alone"]
     assert outcome.dump is not None
@@ -264,10 +291,9 @@ def test_the_host_s_controller_and_file_system_are_there_and_nothing_is_lent(
 
 @pytest.mark.matrix
 def test_what_a_vm_cannot_rebuild_is_said_and_the_rest_rehearsed(tmp_path: Path) -> None:
-    """An image for LVM on a controller that QEMU does not have."""
-    scenario = armed_for(tmp_path, "ext4", "hpsa", assembled=True)
-    outcome = rehearse(scenario, tmp_path / "out")
+    """An image for a RAID of logical volumes on a controller that QEMU does not have."""
+    outcome = rehearse(armed_for(tmp_path, "ext4", "hpsa", ("RAID", "LVM")), tmp_path / "out")
     assert_verified(outcome)
     said = "\n".join(report.unproven(outcome))
     assert "disk controller (drivers hpsa), which QEMU does not emulate" in said
-    assert "that the image puts LVM together" in said
+    assert "that the image puts RAID on LVM together" in said

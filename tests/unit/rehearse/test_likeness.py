@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kdumpd.host import program
 from kdumpd.policy import load
 from kdumpd.rehearse import likeness, report
 from kdumpd.rehearse.controllers import CONTROLLERS, VIRTIO_BLK
@@ -53,9 +54,27 @@ def test_a_file_system_that_cannot_be_made_is_lent_and_said() -> None:
     assert disk.unlike == ("that the image mounts xfs (mkfs.xfs is not installed): the VM's /var/crash lay on ext4",)
 
 
-def test_what_is_assembled_is_said_to_be_a_plain_disk() -> None:
-    (disk,) = like([XFS._replace(assembled=True)], {"/var/crash": AHCI._replace(assembled=("LVM", "RAID"))}, makes)
-    assert disk.unlike == ("that the image puts LVM on RAID together: the VM's /var/crash lay on a plain disk",)
+def test_layers_that_can_be_made_are_and_an_array_of_one_disk_is_said() -> None:
+    lvm, raid = (AHCI._replace(assembled=layers) for layers in (("LVM",), ("RAID",)))
+    assembled = XFS._replace(assembled=True)
+    if program.find("lvm") and program.find("mdadm"):
+        (disk,) = like([assembled], {"/var/crash": lvm}, makes)
+        assert (disk.layers, disk.unlike) == (("LVM",), ())
+        (disk,) = like([assembled], {"/var/crash": raid}, makes)
+        assert disk.layers == ("RAID",)
+        assert disk.unlike == (
+            "that the image puts an array of several disks together: the VM's for /var/crash had one",
+        )
+
+
+def test_layers_that_cannot_be_made_become_a_plain_disk_and_it_is_said() -> None:
+    raid_on_lvm = AHCI._replace(assembled=("RAID", "LVM"))
+    (disk,) = like([XFS._replace(assembled=True)], {"/var/crash": raid_on_lvm}, makes)
+    assert disk.layers == ()
+    assert disk.unlike == ("that the image puts RAID on LVM together: the VM's /var/crash lay on a plain disk",)
+    lvm = AHCI._replace(assembled=("LVM",))
+    (disk,) = like([XFS._replace(assembled=True)], {"/var/crash": lvm}, makes_ext4_alone)
+    assert "that the image puts LVM together (mkfs.xfs is not installed)" in disk.unlike[1]
 
 
 def test_a_device_without_a_uuid_gets_one_and_it_is_said() -> None:

@@ -36,7 +36,9 @@ def test_orders_survive_the_way_into_the_guest() -> None:
         nonce="n",
         panic="sysrq",
         modules=("/a.ko",),
-        disks=(GuestDisk("UUID=b3a1", "/targets/0", read_only=False, free=None, made=("/var/crash",)),),
+        disks=(
+            GuestDisk("UUID=b3a1", "/targets/0", read_only=False, free=None, made=("/var/crash",), layers=("LVM",)),
+        ),
         scratch="UUID=5c",
         load={"slab": 16},
         policy="{}",
