@@ -162,12 +162,13 @@ def _crash(records: Records) -> Crash | None:
     if not records.crashes:
         return None
     last = records.crashes[-1]
-    path = last.get("path")
+    path, removed = last.get("path"), text(last, "removed")
+    why = (text(last, "why"), f"removed since: {removed}" if removed else "")
     return Crash(
         time=number(last, "time"),
         path=path if isinstance(path, str) else None,
         state=text(last, "state"),
-        why=text(last, "why"),
+        why="; ".join(filter(None, why)),
         panic=text(last, "panic"),
     )
 

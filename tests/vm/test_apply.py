@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft7Validator
 
 from tests.unit.image.kerneltree import RELEASE, tree
+from tests.vm.installed import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,11 @@ def test_apply_does_what_plan_prints_and_then_there_is_nothing_to_do(root: Path)
         f"nothing to do: the image for kernel {RELEASE} is up to date and in place\n",
     )
     written = image.stat().st_mtime_ns
-    assert kdumpd(root, "apply").returncode == 0
+    whole = kdumpd(root, "apply", "--json")
+    assert (whole.returncode, whole.stderr) == (0, "")
+    document = json.loads(whole.stdout)
+    Draft7Validator(json.loads((REPOSITORY / "config/json/apply.schema.json").read_text())).validate(document)
+    assert (document["result"], document["steps"]) == ("built", [])
     assert image.stat().st_mtime_ns == written
 
 

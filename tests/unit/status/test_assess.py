@@ -127,6 +127,13 @@ def test_the_last_crash_is_the_newest_on_record() -> None:
     assert (found.crash.state, found.crash.path, found.crashes) == ("missing", None, 2)
 
 
+def test_a_dump_that_retention_took_says_so() -> None:
+    entry = {"time": 1, "path": "/a", "state": "verified", "why": "", "removed": "more than 5 dumps"}
+    found = status(ARMED, records=Records(crashes=(entry,))).crash
+    assert found is not None
+    assert found.why == "removed since: more than 5 dumps"
+
+
 def test_the_image_says_whether_the_reservation_was_seen_to_hold_it() -> None:
     held = [status(replace(ARMED, memory=memory)).image for memory in (Found.SAME, Found.UNKNOWN)]
     assert [image.held for image in held if image] == [True, None]
