@@ -3,8 +3,8 @@
 The kernel tells that a crash kernel is loaded, and nothing of which: the one evidence is the reserved memory itself,
 which /proc/kcore shows to root (Linux fs/proc/kcore.c: it lists all System RAM, of which the reservation is a part; a
 loaded crash kernel is read-only there, arch/x86/kernel/machine_kexec_64.c). Not seen are kernels without /proc/kcore,
-lockdown=confidentiality, and aarch64 to 6.3, which unmaps what it has loaded (0d124e96051b ended that). Called by `loader.kexec`'s callers in
-`plan`. May import `errors` and the standard library.
+lockdown=confidentiality, and aarch64 to 6.3, which unmaps what it has loaded (0d124e96051b ended that). Called by
+`plan.gather` and `plan.carry`. May import the standard library alone.
 """
 
 from __future__ import annotations
