@@ -8,6 +8,7 @@ Called by `plan.carry` and by `rehearse`. May import `host`, `steps` and `errors
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -38,6 +39,8 @@ from kdumpd.steps.build import BuildImage
 #: The kernel unpacks with a buffer of the frame's window: 128 KiB instead of the 8 MiB that level 19 would ask for.
 _WINDOW_LOG = 17
 _LEVEL = 19
+#: How the names of folders begin in which images are made, one at a time for each output.
+_WORK = "kdumpd-image-"
 
 #: What dracut leaves for its own tools: its argv (with this build's folders) and lists.
 _LEFT_OUT = tuple(
@@ -208,7 +211,10 @@ def build(step: BuildImage, of: closure.Program | None = None) -> BuiltImage:
         raise ImageError(f"capture_kernel.boot: {step.boot} is no way to boot an image; direct or dracut")
     chosen = _choose(step, of)
     step.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kdumpd-image-", dir=step.output.parent) as folder:
+    # What a build left that was killed, or that a power cut ended.
+    for left in step.output.parent.glob(f"{_WORK}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=step.output.parent) as folder:
         work = Path(folder)
         staging = work / "staging"
         staging.mkdir(mode=0o755)
