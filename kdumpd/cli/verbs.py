@@ -129,7 +129,12 @@ VERBS: tuple[Verb, ...] = (
         exits=(Exit(0, "armed"), Exit(3, "not armed"), ERROR),
         description=(
             "The first line says armed, or not armed and why. Armed means that the crash kernel that is loaded is "
-            "the one that this policy, this kernel and this hardware call for: plan has nothing to do."
+            "the one that this policy, this kernel and this hardware call for (plan has nothing to do), and that a "
+            "target could hold its dump when they were tried last. Under a policy that is not valid the last good "
+            "one is what armed means, and the problem is said with its line and column.\n\n"
+            "Below come the kernel, the image, the policy, each target with its last proof, the last crash, the last "
+            "rehearsal and whether it was of this kernel and image, and the service. Nobody else is asked, so it works "
+            "without the service. Any user may ask; who is not root is told what could not be read."
         ),
     ),
     Verb(
