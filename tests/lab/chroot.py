@@ -27,10 +27,12 @@ class Chroot:
         folder.mkdir()
         disk = f"{roots.made(suite).disk}?offset={bootdisk.START}"
         subprocess.run(["debugfs", "-R", f"rdump / {folder}", disk], check=True, capture_output=True)
-        self.make_devices()
+        self.settle()
 
-    def make_devices(self) -> None:
-        """What programs take for granted; debugfs leaves devices out."""
+    def settle(self) -> None:
+        """What boots is not made here; the devices that programs take for granted are, which debugfs leaves out."""
+        (self.folder / "boot/grub/grub.cfg").unlink()
+        (self.folder / "etc/initramfs-tools/update-initramfs.conf").write_text("update_initramfs=no\n")
         for name, minor in DEVICES.items():
             path = self.folder / "dev" / name
             os.mknod(path, stat.S_IFCHR, os.makedev(MEMORY_MAJOR, minor))
