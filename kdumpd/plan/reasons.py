@@ -50,7 +50,9 @@ def build_reasons(situation: Situation, inputs: Inputs, step: BuildImage) -> tup
 def _missing(situation: Situation, inputs: Inputs) -> Reason:
     state = situation.state
     if state.manifest is not None:
-        return Reason(Cause.IMAGE_MISSING, f"the image for kernel {inputs.kernel} is gone from the disk")
+        return Reason(
+            Cause.IMAGE_MISSING, f"there is no image for kernel {inputs.kernel} any more: it is gone from the disk"
+        )
     if situation.running and situation.running != inputs.kernel:
         is_newer = numbers(inputs.kernel) > numbers(situation.running)
         how = (

@@ -213,7 +213,7 @@ def test_an_image_that_is_gone_or_cut_or_flipped_says_which() -> None:
     cut = with_state(image_sha256="x", image_size=2000, built=built)
     flipped = with_state(image_sha256="x", image_size=5000, built=built)
     said = [reasons(decide(situation))["BuildImage"][0] for situation in (gone, cut, flipped)]
-    assert said[0] == "the image for kernel 6.1 is gone from the disk"
+    assert said[0] == "there is no image for kernel 6.1 any more: it is gone from the disk"
     assert said[1].endswith("changed or damaged (cut: 2000 of 5000 bytes)")
     assert said[2].endswith("changed or damaged (its bytes are others)")
 
