@@ -59,7 +59,7 @@ class Daemon:
     def __init__(self, paths: Paths, commands: Mapping[Work, tuple[str, ...]] = COMMANDS) -> None:
         self._paths, self._commands = paths, commands
         self._since = time.time()
-        self._loop = Loop(os.path.join(paths.images, "capture.img"), clock=time.time() - time.monotonic())
+        self._loop = Loop(os.path.join(paths.images, "capture.img"))
         self._children: dict[Work, Child] = {}
         self._units: list[int] = []
         self._files = Files(paths)
@@ -107,6 +107,8 @@ class Daemon:
         return [event for number, event in _SIGNALS.items() if number in numbers]
 
     def _step(self, event: Event) -> None:
+        # A clock may have been set.
+        self._loop.clock = time.time() - time.monotonic()
         for action in self._loop.step(event, time.monotonic()):
             self._do(action)
 

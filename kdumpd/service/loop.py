@@ -35,7 +35,7 @@ from kdumpd.service.actions import (
     Work,
 )
 from kdumpd.service.look import Look, changed
-from kdumpd.service.verdict import Verdict, complaint, found, read, said
+from kdumpd.service.verdict import Verdict, complaint, found, read, said, targets
 
 POLL = 60.0  # seconds from one wake-up without an event to the next
 QUIET, PATIENCE = 1.0, 5.0  # a look is taken so long after the last event, and after the first at the latest
@@ -85,6 +85,7 @@ class Loop:
         self._building = ""
         self._complaint = ""
         self._told = ""
+        self._failed: tuple[str, ...] = ()
         # When the attempt began whose outcome is not known yet.
         self._attempt: float | None = None
         self._deadlines: dict[Work, float] = {}
@@ -215,10 +216,15 @@ class Loop:
         self._work = None
         if work is Work.STATUS:
             self._judge(event, late, out)
+            # That ours is not what is loaded any more is news, however soon it will be again.
+            self._publish(event.look, out)
             self._look(event.look, out)
             return
         if event.code:
             self._complaint = complaint(event, late)
+        failed = targets(event)
+        out += [Tell("target-failed", target) for target in failed if target not in self._failed]
+        self._failed = failed
         # What an attempt came to, status alone tells.
         self._start(Work.STATUS, event.look, out)
         self._publish(event.look, out)

@@ -38,6 +38,12 @@ def complaint(event: Ended, late: bool) -> str:
     return _line("; ".join(lines)) or f"{verb}: failed with exit code {event.code} and said nothing"
 
 
+def targets(event: Ended) -> tuple[str, ...]:
+    """A line for each target that apply could not prove."""
+    lines = (line.removeprefix("kdumpd apply: ") for line in event.errors.splitlines())
+    return tuple(_line(line) for line in lines if line.startswith("target "))
+
+
 def read(event: Ended, late: bool) -> Verdict:
     """The verdict of `kdumpd status --json`; not armed when it gave none, since armed means proved."""
     try:

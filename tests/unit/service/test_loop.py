@@ -116,6 +116,19 @@ def test_what_no_look_shows_is_asked_of_status_but_not_again_and_again() -> None
     assert started(machine.wake()) == []
 
 
+def test_a_crash_kernel_that_was_replaced_is_told_before_ours_is_loaded_again() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.now += APART
+    machine.notice("loader")
+    actions = machine.not_armed("another program replaced the crash kernel")
+    assert of(Tell, actions) == [Tell("not-armed", "another program replaced the crash kernel")]
+    assert started(actions) == [Work.APPLY]
+    machine.change(record=(10, 10, 3, 3))
+    machine.end(Work.APPLY)
+    assert of(Tell, machine.armed()) == [Tell("armed", "all is well")]
+
+
 def test_our_own_load_is_no_reason_to_look_again() -> None:
     machine = Machine()
     machine.settle()
@@ -204,7 +217,7 @@ def test_a_target_that_fills_up_is_proved_again_and_one_that_is_written_to_a_lit
     assert started(machine.wake()) == [Work.APPLY]
     machine.end(Work.APPLY, 1, errors="kdumpd apply: target /var/crash: no room\n")
     actions = machine.not_armed("it is loaded, but no target can take a dump: target /var/crash: no room")
-    assert of(Tell, actions)[0] == Tell("apply-failed", "target /var/crash: no room")
+    assert [tell.event for tell in of(Tell, machine.actions)] == ["target-failed", "apply-failed", "not-armed"]
     assert of(Publish, actions)[-1].state.reason.endswith("dump: target /var/crash: no room")
     machine.change(room=(("/var/crash", 1000),))
     assert started(machine.wake()) == [Work.APPLY]
