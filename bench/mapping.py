@@ -103,15 +103,22 @@ def table(title: str, taken: dict[str, list[dict[str, Any]]]) -> str:
     lines = [
         f"### {title}: {pages:,} pages; {PEER} makes {last['passes']} passes",
         "",
-        f"| way | median, s | ns a page | times {PEER} | leaves 1G / 2M / 4K | page tables, KiB |",
-        "|---|---|---|---|---|---|",
+        f"| way | median, s | of it in the module | structures looked at | ns a page | times {PEER} "
+        "| leaves 1G / 2M / 4K | page tables, KiB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, rounds in taken.items():
-        median = statistics.median(one["seconds"] for one in (rounds if name == PEER else rounds[1:]))
+        counted = rounds if name == PEER else rounds[1:]
+        median = statistics.median(one["seconds"] for one in counted)
         report = rounds[-1].get("report", {})
         leaves = " / ".join(f"{count:,}" for count in report["leaves"]) if any(report.get("leaves", ())) else "-"
         tables = f"{report['page_table_bytes'] / 1024:,.0f}" if report.get("page_table_bytes") else "-"
-        cells = (f"{median:.4f}", f"{median * 1e9 / pages:.2f}", f"{peer / median:.1f}", leaves, tables)
+        inside = statistics.median(one.get("module", 0.0) for one in counted)
+        looked = f"{rounds[-1]['counts']['examined']:,}" if name != PEER else "-"
+        cells = (
+            *(f"{median:.4f}", f"{inside:.4f}" if inside else "-", looked),
+            *(f"{median * 1e9 / pages:.2f}", f"{peer / median:.1f}", leaves, tables),
+        )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     bitmaps = {rounds[0]["crc"] for name, rounds in taken.items() if name != PEER}
     lines += [

@@ -11,7 +11,7 @@ import fcntl
 import os
 from array import array
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from kdumpd.errors import ScanError
 from kdumpd.scan import requests
@@ -148,7 +148,7 @@ class Device:
         self._fd = fd
 
     @classmethod
-    def open(cls, path: str = PATH) -> Device:
+    def open(cls, path: str = PATH) -> Self:
         """Open it; ScanError where it is not there or refuses."""
         try:
             return cls(os.open(path, os.O_RDWR | os.O_CLOEXEC), path)

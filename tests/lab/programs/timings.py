@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kdumpd.policy.model import EngineChoice, MappingPageSize, MappingStrategy, PageKind
+from kdumpd.scan.device import Device
 from kdumpd.scan.engine import ScanOptions, select
 from kdumpd.vmcore.vmcore import Vmcore
 
@@ -35,6 +36,19 @@ class Sink:
         self.bytes += len(bits)
         if self._hashed:
             self.crc = zlib.crc32(bits, self.crc)
+
+
+class Timed(Device):
+    """The module's device, which knows how many seconds were spent in the module."""
+
+    seconds = 0.0
+
+    def _ask(self, number: int, request: bytes) -> bytearray:
+        started = time.monotonic()
+        try:
+            return super()._ask(number, request)
+        finally:
+            self.seconds += time.monotonic() - started
 
 
 def kibibytes(path: str, name: str) -> int:
@@ -57,15 +71,22 @@ def ours(way: dict[str, Any], level: int, *, hashed: bool) -> dict[str, Any]:
         nonlocal least
         least = min(least, kibibytes("/proc/meminfo", "MemFree"))
 
+    devices: list[Timed] = []
+
+    def opened(core: Vmcore, path: str) -> Timed:
+        devices.append(Timed.open(path))
+        return devices[0]
+
     with Vmcore.open("/proc/vmcore") as core:
         started = time.monotonic()
-        selected = select(core, PageKind(level), (), sink, watch if way.get("watch") else None, options)
+        selected = select(core, PageKind(level), (), sink, watch if way.get("watch") else None, options, opened=opened)
         seconds = time.monotonic() - started
         counts, report = selected.counts, selected.report
         if selected.pages is not None:
             selected.pages.close()
     return {
         "seconds": seconds,
+        "module": sum(device.seconds for device in devices),
         "crc": sink.crc,
         "bytes": sink.bytes,
         "counts": counts._asdict(),
