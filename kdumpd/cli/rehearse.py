@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -70,7 +71,9 @@ def _scenario(options: argparse.Namespace, policy: Policy, teller: report.Teller
         raise UsageError(f"--crashkernel {options.crashkernel}: not what the kernel takes; 128M would be right")
     session.require_programs()  # before a kernel is fetched for nothing
     kernel = kernels.find(options.kernel or "", teller.note)
-    image = armed_image(kernel, policy)
+    image, why = armed_image(kernel, policy)
+    if image is None:
+        teller.note(f"an image is built now, the armed one is not rehearsed: {why}")
     return Scenario(
         policy=policy,
         kernel=kernel,
@@ -104,19 +107,32 @@ def _keep(outcome: Outcome) -> None:
         print(f"kdumpd rehearse: {error}", file=sys.stderr)
 
 
-def armed_image(kernel: Kernel, policy: Policy, root: Path = Path("/"), places: Places | None = None) -> Path | None:
+class Armed(NamedTuple):
+    """The image that this machine is armed with, or why there is none for this kernel and policy."""
+
+    image: Path | None
+    why: str = ""
+
+
+def armed_image(kernel: Kernel, policy: Policy, root: Path = Path("/"), places: Places | None = None) -> Armed:
     """The image that this machine is armed with, where it is for this kernel and this policy.
 
-    None too for one that was built and is not what is loaded now: it says nothing about the next crash.
+    Not one that was built and is not what is loaded now: it says nothing about the next crash.
     """
     image = state.image_of(root, kernel.release)
     machine = facts.read(root, places)
     found = state.read(root, kernel.release)
-    if found.policy_json != to_json(policy) or found.manifest is None or not found.image_sha256:
-        return None
-    armed = machine.loaded and found.loaded is not None and found.loaded.boot_id == machine.boot_id
-    same = found.loaded is not None and found.loaded.image_sha256 == found.image_sha256
-    return image if armed and same and found.manifest.image_sha256 == found.image_sha256 else None
+    if not found.image_sha256:
+        return Armed(None, f"there is none for kernel {kernel.release}, or only root may read it")
+    if found.manifest is None or found.manifest.image_sha256 != found.image_sha256:
+        return Armed(None, f"{image} is not what its manifest describes: run kdumpd apply")
+    if found.policy_json != to_json(policy):
+        return Armed(None, f"{image} was built for another policy than this one")
+    if not machine.loaded or found.loaded is None or found.loaded.boot_id != machine.boot_id:
+        return Armed(None, f"{image} is not loaded: run kdumpd apply")
+    if found.loaded.image_sha256 != found.image_sha256:
+        return Armed(None, f"{image} was built anew and is not what is loaded: run kdumpd apply")
+    return Armed(image)
 
 
 def _size(name: str, text: str) -> int:

@@ -70,27 +70,47 @@ def armed(machine: FakeMachine, policy: Policy) -> Path:
 
 def test_the_armed_image_is_taken_where_it_is_of_this_policy(tmp_path: Path) -> None:
     machine, policy = FakeMachine(tmp_path), load.default()
-    assert rehearse.armed_image(KERNEL, policy, tmp_path, machine.places) is None
+    missing = rehearse.armed_image(KERNEL, policy, tmp_path, machine.places)
+    assert missing == (None, "there is none for kernel 6.1.0-9-test, or only root may read it")
     image = armed(machine, policy)
-    assert rehearse.armed_image(KERNEL, policy, tmp_path, machine.places) == image
+    assert rehearse.armed_image(KERNEL, policy, tmp_path, machine.places) == (image, "")
     other = load.parse(b"dump: {level: 1}")
-    assert rehearse.armed_image(KERNEL, other, tmp_path, machine.places) is None
+    assert rehearse.armed_image(KERNEL, other, tmp_path, machine.places).why.endswith(
+        "for another policy than this one"
+    )
 
 
 @pytest.mark.parametrize(
-    ("path", "text"),
+    ("path", "text", "why"),
     [
-        ("sys/kernel/kexec_crash_loaded", "0\n"),
-        ("proc/sys/kernel/random/boot_id", "boot-2\n"),
-        (f"var/lib/kdumpd/{KERNEL.release}/capture.img", "built since"),
-        ("var/lib/kdumpd/loaded.json", "{}"),
+        ("sys/kernel/kexec_crash_loaded", "0\n", "is not loaded: run kdumpd apply"),
+        ("proc/sys/kernel/random/boot_id", "boot-2\n", "is not loaded: run kdumpd apply"),
+        (f"var/lib/kdumpd/{KERNEL.release}/capture.img", "damaged", "is not what its manifest describes"),
+        ("var/lib/kdumpd/loaded.json", "{}", "is not loaded: run kdumpd apply"),
     ],
 )
-def test_an_image_that_is_not_what_is_loaded_now_is_not_armed(tmp_path: Path, path: str, text: str) -> None:
+def test_an_image_that_is_not_what_is_loaded_now_is_not_armed(tmp_path: Path, path: str, text: str, why: str) -> None:
     machine, policy = FakeMachine(tmp_path), load.default()
     armed(machine, policy)
     machine.write(path, text)
-    assert rehearse.armed_image(KERNEL, policy, tmp_path, machine.places) is None
+    found = rehearse.armed_image(KERNEL, policy, tmp_path, machine.places)
+    assert found.image is None
+    assert why in found.why
+
+
+def test_an_image_that_was_built_since_is_not_what_is_loaded(tmp_path: Path) -> None:
+    machine, policy = FakeMachine(tmp_path), load.default()
+    image = armed(machine, policy)
+    digest = manifest.sha256(b"newer")
+    build.place(image, b"newer", manifest.Manifest(INPUTS, {}, 0, {}, digest), to_json(policy))
+    assert "was built anew" in rehearse.armed_image(KERNEL, policy, tmp_path, machine.places).why
+
+
+def test_the_reservation_is_the_machine_s_own_as_far_as_half_of_the_memory_goes(tmp_path: Path) -> None:
+    machine = FakeMachine(tmp_path)
+    assert rehearse.own_reservation(2 << 30, machine.places) == "192M"
+    machine.write("sys/kernel/kexec_crash_size", f"{4 << 30}\n")
+    assert rehearse.own_reservation(2 << 30, machine.places) == "1024M"
 
 
 def test_every_target_gets_a_disk_of_its_own_unless_the_scenario_says_otherwise() -> None:
