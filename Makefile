@@ -27,7 +27,7 @@ VM_PACKAGES := binutils busybox-static cpio debootstrap dpkg dracut-core e2fspro
 KMOD_PACKAGES := binutils dpkg gcc kmod make perl
 MATRIX_PACKAGES := btrfs-progs dkms dosfstools gcc-aarch64-linux-gnu lvm2 mdadm qemu-system-arm xfsprogs
 BENCH_PACKAGES := debootstrap
-DEB_PACKAGES := debhelper dh-dkms dh-python lintian pybuild-plugin-pyproject python3-all python3-setuptools
+DEB_PACKAGES := build-essential debhelper dh-dkms dh-python lintian pybuild-plugin-pyproject python3-all python3-setuptools
 RPM_PACKAGES := rpm rpmlint
 
 venv: .venv/installed
