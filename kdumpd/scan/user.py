@@ -88,7 +88,9 @@ class _Walk:
         self._buddy = layout.buddy_type if level & PageKind.FREE else None
         self._slab = layout.slab_flag or 0
         self._largest = (_FREE, layout.free_orders - 1)
-        self._chains = Chains(layout) if self._buddy is not None and layout.free_orders > JUMP_ORDER else None
+        self._chains: Chains | None = None
+        if memory.maps and self._buddy is not None and layout.free_orders > JUMP_ORDER:
+            self._chains = Chains(layout)
         self._windows = WindowJudge(layout, level)
         self._present = present
         self._ends = [interval.end for interval in present]
@@ -150,8 +152,8 @@ class _Walk:
                     self._fates.fill(pfn, fate)
                     fate = kind
                 blocks = 1
-                if block == before == self._largest:
-                    blocks += self._chain(at + (size << order), end - pfn >> order)
+                if block == before == self._largest and self._chains is not None:
+                    blocks += self._chain(self._chains, at + (size << order), end - pfn >> order)
                 before = block
                 pfn += blocks << order
                 at += size * blocks << order
@@ -161,12 +163,10 @@ class _Walk:
         self._fates.fill(pfn, fate)
         return pfn > start
 
-    def _chain(self, at: int, most: int) -> int:
+    def _chain(self, chains: Chains, at: int, most: int) -> int:
         """How many of the largest free blocks there are more from `at` on, as far as that can be seen at once."""
-        mapped = self._memory.mapped(at) if self._chains is not None else None
-        if mapped is None or self._chains is None:
-            return 0
-        blocks = self._chains.length(*mapped, most - 1)
+        mapped = self._memory.mapped(at)
+        blocks = chains.length(*mapped, most - 1) if mapped is not None else 0
         self.examined += blocks
         return blocks
 

@@ -145,6 +145,11 @@ class Memory:
                 filled += self._read_into(buffer[filled:size], physical + filled)
         return self._buffer, 0
 
+    @property
+    def maps(self) -> bool:
+        """Whether a window stays mapped while memory is gone through; of a stored file each view is a read."""
+        return self._mapped
+
     @contextmanager
     def wide(self) -> Iterator[None]:
         """Inside of this more is mapped at a time, for who goes through much memory and looks at little of it."""

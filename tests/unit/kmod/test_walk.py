@@ -52,6 +52,8 @@ class Bits(bytearray):
 class Memory:
     """Page structures from BASE on, and page frames that are in the vmcore: no file behind them."""
 
+    maps = True
+
     def __init__(self, content: bytes, present: Ranges) -> None:
         self.content = content
         self.stored_ranges = [Range(start * PAGE, end * PAGE) for start, end in present]
