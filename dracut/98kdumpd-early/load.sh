@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sourced in the host's own initramfs as soon as it runs: the crash kernel that it carries is loaded, and the record of
-# it is left for kdumpd-early.service. One line says what happened; nothing here stops the boot.
+# it is left for kdumpd-early.service. One line says what happened; nothing here stops the boot. Of programs an initramfs
+# is sure to have cat and mkdir (klibc's), not even cp.
 
 # In a shell of its own: the one that sources this keeps its variables.
 kdumpd_early() (
@@ -18,7 +19,7 @@ kdumpd_early() (
         if said=$(/usr/sbin/kexec -p "$call" --initrd="$here/capture.img" \
             --command-line="$(cat "$here/command-line")" "$here/vmlinuz" 2>&1); then
             mkdir -p /run/kdumpd
-            cp "$here/load.json" /run/kdumpd/early.json
+            cat "$here/load.json" >/run/kdumpd/early.json
             echo "<6>kdumpd: the crash kernel is loaded, from the initramfs" >/dev/kmsg
             return 0
         fi

@@ -17,7 +17,7 @@ depends() {
 # called by dracut
 install() {
     local folder="/var/lib/kdumpd/$kernel/early" there=/usr/lib/kdumpd/early name
-    inst_multiple kexec cat cp mkdir
+    inst_multiple kexec cat mkdir
     for name in command-line reservation load.json; do
         inst_simple "$folder/$name" "$there/$name"
     done

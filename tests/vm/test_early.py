@@ -33,7 +33,8 @@ WantedBy=local-fs.target
 WAITING_SCRIPT = """\
 #!/bin/sh
 [ "$1" != prereqs ] || { echo; exit 0; }
-grep -q wait_for_nmi /proc/cmdline || exit 0
+read -r line < /proc/cmdline
+[ "$line" != "${line#*wait_for_nmi}" ] || exit 0
 echo 1 > /proc/sys/kernel/unknown_nmi_panic
 echo "initramfs: an NMI now" > /dev/console
 sleep 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,8 @@ RECORD = {
     "reservation": 192 << 20,
 }
 SCRIPT = Path(__file__).parents[3] / "dracut/98kdumpd-early/load.sh"
+#: What the script finds of programs.
+KLIBC = ("cat", "mkdir")
 ROOT = "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n"
 
 
@@ -119,7 +122,12 @@ class Initramfs:
         text = SCRIPT.read_text()
         for folder in ("/sys/", "/usr/", "/dev/", "/run/"):
             text = text.replace(folder, f"{self.root}{folder}")
-        done = subprocess.run(["sh", "-eu", "-c", text], capture_output=True, text=True, check=True)
+        bin = self.root / "bin"
+        bin.mkdir(exist_ok=True)
+        for name in KLIBC:
+            (bin / name).symlink_to(shutil.which(name) or name)
+        command = ["/bin/sh", "-eu", "-c", text]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": str(bin)})
         assert (done.stdout, done.stderr) == ("", "")
         return (self.root / "dev/kmsg").read_text().strip()
 
