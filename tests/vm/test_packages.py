@@ -37,6 +37,8 @@ WHAT_TO_DO = (
     "/etc/default/grub, run update-grub and reboot\n"
 )
 KEPT = "kdumpd: dumps are kept, in /var/crash and wherever the policy sent them\n"
+#: Debian 12's lintian wants a script for other init systems, 13's has no such tag and takes an override of it for an error.
+NEEDS_SYSTEMD = " package-supports-alternative-init-but-no-init.d-script "
 #: As systemd's own (src/rpm/systemd-update-helper.in); Debian's systemd comes without it.
 UPDATE_HELPER = """#!/bin/sh
 command=$1
@@ -232,7 +234,8 @@ def test_debs_have_equal_bytes_wherever_they_are_built_and_lintian_has_nothing_t
     checked = subprocess.run(
         ["lintian", "--display-info", "--allow-root", changes], capture_output=True, text=True, check=False
     )
-    assert (checked.returncode, checked.stdout) == (0, "")
+    said = [line for line in checked.stdout.splitlines() if NEEDS_SYSTEMD not in line]
+    assert (checked.returncode, said) == (0, [])
 
 
 @pytest.mark.matrix
