@@ -37,7 +37,7 @@ WHAT_TO_DO = (
     "/etc/default/grub, run update-grub and reboot\n"
 )
 KEPT = "kdumpd: dumps are kept, in /var/crash and wherever the policy sent them\n"
-#: Debian 12's lintian wants a script for other init systems, 13's has no such tag and takes an override of it for an error.
+#: Debian 12's lintian wants a script for other init systems; 13's has no such tag, and an override of it is an error.
 NEEDS_SYSTEMD = " package-supports-alternative-init-but-no-init.d-script "
 #: As systemd's own (src/rpm/systemd-update-helper.in); Debian's systemd comes without it.
 UPDATE_HELPER = """#!/bin/sh
