@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdumpd.errors import ImageError, KdumpdError, LoadError
+from kdumpd.host import facts as host_facts
 from kdumpd.image import build, settings
 from kdumpd.loader import contents, kexec
+from kdumpd.loader.contents import Piece
 from kdumpd.plan import nextboot, state
 from kdumpd.plan.decide import Plan
 from kdumpd.plan.situation import BuiltRecord, LoadedRecord, Situation
@@ -63,8 +65,9 @@ def _load(step: LoadCrashKernel, situation: Situation, root: Path, say: Say) -> 
     try:
         loaded = kexec.load(step)
     except LoadError:
-        # A load that failed has unloaded what there was: nobody else did.
-        forget(root)
+        # A load that failed may have unloaded what there was: nobody else did.
+        if not host_facts.crash_state(Path("/sys"))[1]:
+            forget(root)
         raise
     record = LoadedRecord(
         boot_id=facts.boot_id,
@@ -84,13 +87,17 @@ def _load(step: LoadCrashKernel, situation: Situation, root: Path, say: Say) -> 
     state.record(root, record)
     call = "kexec_file_load" if loaded.call is kexec.Call.FILE else "kexec_load"
     why = f" (kexec_file_load was refused: {loaded.refusal})" if loaded.refusal else ""
-    seen = f", and {_listed(piece.name for piece in record.pieces)} lie in the reservation" if record.pieces else ""
-    say(f"loaded kernel {step.release} by {call}{why}; the kernel confirms it{seen}")
+    say(f"loaded kernel {step.release} by {call}{why}; the kernel confirms it{_seen(record.pieces)}")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _seen(pieces: Iterable[Piece]) -> str:
+    """`, and a, b and c lie in the reservation`; nothing where nothing could be seen."""
+    names = [piece.name for piece in pieces]
+    if not names:
+        return ""
     *rest, last = names
-    return f"{', '.join(rest)} and {last}" if rest else last
+    listed = f"{', '.join(rest)} and {last} lie" if rest else f"{last} lies"
+    return f", and {listed} in the reservation"
 
 
 def forget(root: Path) -> None:
