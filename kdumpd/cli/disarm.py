@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from kdumpd.cli.ink import show
+from kdumpd.errors import KdumpdError
 from kdumpd.host import facts
 from kdumpd.loader import kexec
 from kdumpd.plan import carry, state
@@ -25,8 +26,12 @@ def run(options: argparse.Namespace) -> int:
         flag = state.disarmed_file()
         flag.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         flag.touch(mode=0o644)
-        if was:
-            kexec.unload()
+        try:
+            if was:
+                kexec.unload()
+        except KdumpdError:
+            flag.unlink(missing_ok=True)
+            raise
         carry.forget(ROOT)
     if options.json:
         print(json.dumps({"version": 1, "armed": False, "unloaded": was, "reason": SAID}, indent=2))

@@ -12,6 +12,7 @@ from jsonschema import Draft7Validator
 
 from kdumpd.cli import disarm, jsonpage
 from kdumpd.cli.main import main
+from kdumpd.errors import LoadError
 from kdumpd.host import facts
 from kdumpd.loader import kexec
 from kdumpd.loader.contents import Found
@@ -133,15 +134,30 @@ def test_status_prints_it_on_any_machine(tmp_path: Path, capsys: pytest.CaptureF
     assert code == (0 if valid("status", capsys.readouterr().out)["armed"] else 3)
 
 
-def test_disarm_unloads_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flag, calls = tmp_path / "run/kdumpd/disarmed", []
+@pytest.fixture
+def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root that stands for this machine, with a crash kernel loaded."""
     monkeypatch.setattr(disarm, "ROOT", tmp_path)
-    monkeypatch.setattr(state, "disarmed_file", lambda: flag)
+    monkeypatch.setattr(state, "disarmed_file", lambda: tmp_path / "run/kdumpd/disarmed")
     monkeypatch.setattr(facts, "crash_state", lambda sys: (True, True, 1))
+    return tmp_path
+
+
+def test_disarm_unloads_and_says_so(
+    armed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[str] = []
     monkeypatch.setattr(kexec, "unload", lambda: calls.append("unload"))
     monkeypatch.setattr(carry, "forget", lambda root: calls.append(str(root)))
     assert main(["disarm", "--json"]) == 0
     assert valid("disarm", capsys.readouterr().out)["unloaded"] is True
-    assert (flag.exists(), calls) == (True, ["unload", str(tmp_path)])
+    assert (state.disarmed_file().exists(), calls) == (True, ["unload", str(armed)])
+
+
+def test_a_machine_that_cannot_be_disarmed_is_not_called_so(armed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise LoadError("the crash kernel is still loaded")
+
+    monkeypatch.setattr(kexec, "unload", refused)
+    assert main(["disarm"]) == 1
+    assert not state.disarmed_file().exists()
