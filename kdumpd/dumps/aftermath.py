@@ -121,8 +121,9 @@ class Aftermath:
             known = known.with_crash(crash._replace(found=self._boot, panic=panic))
         best = best._replace(found=self._boot, panic=panic, pstore=copies, ended=ends)
         known = known.with_crash(best)
-        self._keep(known)
+        # Should this end in between, it is told twice and not never.
         self._emit(telling.of_crash(best, folder, judged))
+        self._keep(known)
         return known
 
     def _miss(
@@ -148,8 +149,8 @@ class Aftermath:
             ended=before.boot_id if before is not None else "",
         )
         known = known.with_crash(crash).with_seen(tuple(one.key for one in firmware))
-        self._keep(known)
         self._emit(telling.of_missing(crash, reason))
+        self._keep(known)
         return known
 
     def _retain(self, known: Crashes) -> None:

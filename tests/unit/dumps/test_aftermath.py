@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from kdumpd.dumps import aftermath
+from kdumpd.dumps.aftermath import Aftermath
 from kdumpd.dumps.crashes import State
+from kdumpd.dumps.telling import Event
 from kdumpd.errors import PolicyError
 from kdumpd.policy.compiled import to_json
 from kdumpd.policy.load import default
@@ -32,6 +34,17 @@ def test_a_new_dump_is_read_whole_recorded_and_told_once(rig: Rig) -> None:
     assert (crash.found, crash.ended) == ("boot-2", "boot-1")
     assert rig.run() == []
     assert json.dumps(event.document())
+
+
+def test_what_could_not_be_told_is_not_on_record(rig: Rig) -> None:
+    rig.dump(1)
+
+    def deaf(event: Event) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Aftermath(rig.policy(), rig.places, deaf).run(retain=True)
+    assert [event.event for event in rig.run()] == ["crash-found"]
 
 
 def test_a_machine_without_any_dump_says_nothing(rig: Rig) -> None:
