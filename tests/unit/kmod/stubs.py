@@ -1,6 +1,7 @@
-"""Files of the module that decide without doing anything, compiled natively: plan.c and check.c.
+"""Files of the module that need little of the kernel, compiled natively: plan.c, check.c and handout.c.
 
-What they need of the kernel is stood in for: constants of x86-64, and a table of resources for check.c.
+What they need of the kernel is stood in for: constants of x86-64, a table of resources for check.c, and for handout.c a
+user space that ends at `user_end`.
 """
 
 from __future__ import annotations
@@ -59,11 +60,31 @@ struct resource { u64 start, end; unsigned long flags, desc; };
 int region_intersects(u64 start, u64 size, unsigned long flags, unsigned long kind);
 int walk_iomem_res_desc(unsigned long kind, unsigned long flags, u64 start, u64 end, void *argument,
 	int (*found)(struct resource *, void *));
+extern const u8 *user_end;
+extern int user_accesses;
+#define prefetch(address) ((void)(address))
+#define user_access_begin(address, size) ((const u8 *)(address) < user_end && ++user_accesses)
+#define user_access_end() ((void)user_accesses--)
+#define unsafe_put_user(value, address, fault) \\
+	do { \\
+		if ((const u8 *)((address) + 1) > user_end) \\
+			goto fault; \\
+		*(address) = (value); \\
+	} while (0)
+static inline size_t copy_to_user(void *into, const void *from, size_t size)
+{
+	const u8 *end = (u8 *)into + size;
+
+	if (end > user_end)
+		return end - user_end;
+	__builtin_memcpy(into, from, size);
+	return 0;
+}
 """
 
 _HEADERS = (
     *("atomic", "kref", "mutex", "types", "wait", "mm", "pgtable", "kernel", "log2", "minmax", "sizes", "errno"),
-    *("bits", "ioport", "kthread", "module", "version", "cc_platform"),
+    *("prefetch", "uaccess", "bits", "ioport", "kthread", "module", "version", "cc_platform"),
 )
 
 _MACHINE = """
@@ -112,11 +133,19 @@ int region_intersects(u64 start, u64 size, unsigned long flags, unsigned long ki
 }
 
 u64 ks_physical_limit(void) { return 1ULL << 46; }
+const u8 *user_end;
+int user_accesses; /* begun and not ended */
+
+int hand_out(u8 *into, const void *from, size_t size, size_t there)
+{
+	user_end = into + there;
+	return ks_hand_out(into, from, size);
+}
 """
 
 
 def library(folder: Path) -> ctypes.CDLL:
-    """plan.c and check.c, compiled in `folder`."""
+    """The three, compiled in `folder`."""
     headers = folder / "linux"
     headers.mkdir()
     (headers / "everything.h").write_text(
@@ -127,7 +156,7 @@ def library(folder: Path) -> ctypes.CDLL:
         (headers / f"{name}.h").write_text(text)
     (folder / "machine.c").write_text(_MACHINE)
     made = folder / "decisions.so"
-    sources = [str(KMOD / name) for name in ("plan.c", "check.c")]
+    sources = [str(KMOD / name) for name in ("plan.c", "check.c", "handout.c")]
     flags = ("-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC")
     places = (f"-I{folder}", f"-I{KMOD}", "-include", str(headers / "everything.h"))
     subprocess.run(["cc", *flags, *places, *sources, str(folder / "machine.c"), "-o", str(made)], check=True)
