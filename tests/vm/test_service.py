@@ -10,7 +10,6 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,6 @@ DIMM = 512 << 20
 #: An emulated processor takes ten seconds for each start of kdumpd, and a policy is applied and then judged.
 EMULATED = 60.0
 SCORE = re.compile(r"exposure level for kdumpd\.service: (\d\.\d)")
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(
@@ -76,12 +74,10 @@ def test_it_wakes_once_a_minute_when_nothing_happens(server: System) -> None:
     assert int(after) - int(before) <= 2 * 4
 
 
-def test_the_hardening_is_what_the_documentation_says(server: System) -> None:
-    shown = server.must("systemd-analyze security kdumpd.service --no-pager")
-    match = SCORE.search(shown)
+def test_it_is_hardened(server: System) -> None:
+    match = SCORE.search(server.must("systemd-analyze security kdumpd.service --no-pager"))
     assert match
-    if server.must("systemctl --version").startswith("systemd 252 "):
-        assert f"**{match[1]}**" in (REPOSITORY / "docs/service.md").read_text()
+    assert float(match[1]) < 4
 
 
 def test_a_saved_policy_is_armed_within_ten_seconds_and_the_time_of_its_image(server: System) -> None:
