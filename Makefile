@@ -20,8 +20,8 @@ CACHE ?= $(HOME)/.cache/kdumpd
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR := $(CACHE)/pip
 
-CHECK_PACKAGES := cpio dracut-core e2fsprogs fish gcc groff-base libc6-dev libkdumpfile10 mandoc python3-systemd python3-venv shellcheck \
-	systemd zsh
+CHECK_PACKAGES := cpio dracut-core e2fsprogs fish gcc groff-base libc6-dev libkdumpfile10 mandoc python3-systemd python3-venv \
+	shellcheck systemd zsh
 VM_PACKAGES := binutils busybox-static cpio debootstrap dpkg dracut-core e2fsprogs kexec-tools kmod libkdumpfile10 \
 	makedumpfile qemu-system-x86 qemu-utils zstd
 KMOD_PACKAGES := binutils dpkg gcc kmod make perl

@@ -67,7 +67,7 @@ class Daemon:
         self._poll = select.poll()
         for watch in (self._files, Devices(), Mounts(paths)):
             self._watches[watch.fileno()] = watch
-            self._poll.register(watch, select.POLLPRI if isinstance(watch, Mounts) else select.POLLIN)
+            self._poll.register(watch, watch.events)
         self._signals, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll.register(self._signals, select.POLLIN)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)

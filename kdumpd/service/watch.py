@@ -36,6 +36,8 @@ _OWN = ("service.json", "running.json", "lock")
 class Files:
     """Folders under inotify; `fileno` is readable when something happened in one."""
 
+    events = select.POLLIN
+
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -98,6 +100,8 @@ def _events(data: bytes) -> Iterator[tuple[int, int, str]]:
 
 class Devices:
     """The kernel's uevents; `fileno` is readable when there are some."""
+
+    events = select.POLLIN
 
     def __init__(self) -> None:
         self._socket = socket.socket(
