@@ -16,13 +16,13 @@ ABSENT = re.compile(r"Command (/usr/bin/kdumpd|'man kdumpd.*) (is not executable
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_has_nothing_to_say(unit: str) -> None:
-    command = ["systemd-analyze", "verify", "--recursive-errors=no", REPOSITORY / "units" / unit]
+    command = ["systemd-analyze", "verify", "--recursive-errors=no", str(REPOSITORY / "units" / unit)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert [line for line in run.stderr.splitlines() if not ABSENT.search(line)] == []
 
 
 def test_the_score_is_the_one_in_the_documentation() -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", REPOSITORY / "units/kdumpd.service"]
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(REPOSITORY / "units/kdumpd.service")]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     match = re.search(r"exposure level for kdumpd\.service: (\d\.\d)", run.stdout)
     assert match
