@@ -80,7 +80,7 @@ VERBS: tuple[Verb, ...] = (
         (POLICY, ROOT, JSON),
         exits=(
             Exit(0, "nothing to do"),
-            Exit(3, "there are changes; apply would make them"),
+            Exit(3, "there are changes, which apply would make"),
             Exit(1, "an error, or something stands in the way of any plan"),
         ),
         description=(
