@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
-UNITS = ("kdumpd.service", "kdumpd-armed.service")
+UNITS = ("kdumpd.service", "kdumpd-armed.service", "kdumpd-early.service")
 #: What this machine does not have: the installed program and its man pages.
 ABSENT = re.compile(r"Command (/usr/bin/kdumpd|'man kdumpd.*) (is not executable|failed)")
 
