@@ -58,6 +58,11 @@ def back_off(failures: int) -> float:
     return min(60.0 * float(1 << min(failures - 1, 8)), LONGEST_BACK_OFF)
 
 
+def _gone(look: Look) -> str:
+    who = "`kdumpd disarm`" if look.disarmed else "another program"
+    return f"{who} unloaded the crash kernel"
+
+
 class Loop:
     """What the service knows between two events."""
 
@@ -138,15 +143,13 @@ class Loop:
                 self._deadlines[work] = self._now + KILLED
 
     def _look(self, look: Look, out: list[Action]) -> None:
-        """A look was taken: what it calls for is started, and what it shows is published."""
+        """A look was taken: what it shows is published, and what it calls for is started."""
         self._minute, self._due, self._first_event = self._now + POLL, math.inf, math.inf
-        if self._verdict.armed and not look.loaded and self._work is not Work.APPLY:
-            who = "`kdumpd disarm`" if look.disarmed else "another program"
-            self._verdict = Verdict(False, f"{who} unloaded the crash kernel", self._verdict.policy_problem)
+        self._publish(look, out)
         work = self._next(look) if self._work is None else None
         if work:
             self._start(work, look, out)
-        self._publish(look, out)
+            self._publish(look, out)
 
     def _next(self, look: Look) -> Work | None:
         """What is to be done about this look, when nothing is at work.
@@ -216,8 +219,7 @@ class Loop:
         self._work = None
         if work is Work.STATUS:
             self._judge(event, late, out)
-            # That ours is not what is loaded any more is news, however soon it will be again.
-            self._publish(event.look, out)
+            # What that publishes first is news, however soon it will be put right.
             self._look(event.look, out)
             return
         if event.code:
@@ -264,6 +266,8 @@ class Loop:
 
     def _publish(self, look: Look, out: list[Action]) -> None:
         """What has changed is told: to systemd, in the record, in the journal, by the unit."""
+        if self._verdict.armed and not look.loaded and self._work is not Work.APPLY:
+            self._verdict = self._verdict._replace(armed=False, reason=_gone(look))
         old, (armed, reason, problem) = self._published, self._verdict
         busy = self._step if self._work is Work.APPLY else ""
         if old is None and (not reason or (not armed and self._held())):

@@ -159,6 +159,17 @@ def test_an_unloaded_crash_kernel_is_told_at_once_and_loaded_again() -> None:
     assert of(Keep, actions) == [Keep(True)]
 
 
+def test_a_verdict_that_comes_too_late_is_not_believed() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.now += APART
+    machine.notice("device")
+    machine.change(loaded=False)
+    actions = machine.armed()
+    assert [tell.event for tell in of(Tell, actions)] == ["not-armed"]
+    assert started(actions) == [Work.APPLY]
+
+
 def test_memory_that_was_added_is_told_to_the_crash_kernel() -> None:
     machine = Machine()
     machine.settle()
