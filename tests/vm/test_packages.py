@@ -170,7 +170,8 @@ def test_a_deb_is_installed_removed_and_purged(bookworm: Chroot, debs: Path) -> 
     policy = bookworm.folder / "etc/kdumpd.yaml"
     policy.write_text("dump: {level: 1}\n")
 
-    bookworm.must("apt-get", "remove", "--yes", "kdumpd")
+    (bookworm.folder / "var/lib/kdumpd/6.1.0-1/early").mkdir()
+    assert "Not updating initramfs" in bookworm.must("apt-get", "remove", "--yes", "kdumpd")
     assert policy.read_text() == "dump: {level: 1}\n"
     assert [path.name for path in (bookworm.folder / "var/lib/kdumpd").iterdir()] == ["crashes.json"]
 
