@@ -98,6 +98,7 @@ class _Walk:
         self._bad_orders = 0
         self._unreadable = 0
         self._most = WINDOW  # structures to read at once
+        self._look = STRIDE  # pages between two looks for a block to end a window at
 
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the walk."""
@@ -160,8 +161,11 @@ class _Walk:
         except VmcoreError:
             if pfn == start:
                 raise
+        if pfn == start:
+            return False
         self._fates.fill(pfn, fate)
-        return pfn > start
+        self._look = STRIDE
+        return True
 
     def _chain(self, chains: Chains, at: int, most: int) -> int:
         """How many of the largest free blocks there are more from `at` on, as far as that can be seen at once."""
@@ -211,10 +215,15 @@ class _Walk:
         self._fates.fill(pfn + verdict.reach, verdict.reach_fate)
 
     def _window_end(self, pfn: int, at: int, stop: int) -> int:
-        """Where a window that starts at `pfn` ends: before a block that is worth the price of another window."""
+        """Where a window that starts at `pfn` ends: before a block that is worth the price of another window.
+
+        After windows without one it is looked for less and less often: in busy memory in one place of each window.
+        """
         last = min(stop, pfn // STRIDE * STRIDE + self._most)
-        for end in range((pfn // STRIDE + 1) * STRIDE, last, STRIDE):
+        for end in range((pfn // STRIDE + 1) * STRIDE, last, self._look):
             block = self._block(end, at + (end - pfn) * self._layout.size, stop)
             if block is not None and block[1] >= CUT_ORDER:
+                self._look = STRIDE
                 return end
+        self._look = min(2 * self._look, WINDOW)
         return last
