@@ -7,17 +7,19 @@
         system.wait_boot()
 
 The machine boots as a PC does: firmware, GRUB of its own disk, kernel, initramfs-tools' initramfs, systemd. A crash is
-followed by whatever the crash kernel does, and by the next boot, in the same machine. Nothing is simplified but the
-agent that types (`inside/agent.py`) and that there is no network. Called by tests; imports rehearse.vm.
+followed by whatever the crash kernel does, and by the next boot. Nothing is simplified but the agent that types
+(`inside/agent.py`) and that there is no network. Called by tests; imports rehearse.vm.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,16 +95,26 @@ class Running:
 
 
 class System:
-    """A running guest; a context manager that ends it. `folder` keeps its disk and its console log."""
+    """A running guest; a context manager that ends it. `folder` keeps its disk and its console log.
+
+    Each boot but the capture kernel's has a QEMU of its own: QEMU 7.2 keeps what it has translated of the boot before,
+    and takes five times as long for the next one while that is overwritten. Between the two the machine is off, as in a
+    power cut.
+    """
 
     def __init__(self, folder: Path, root: roots.Root, machine: Pc, socket: Path, kvm: bool | None) -> None:
         self.folder = folder
         self.root = root
+        self.console: list[Line] = []
+        self._machine = machine
         self._socket = socket
+        self._kvm = kvm
         self._log = (folder / "console.log").open("w")
-        self._vm = Vm(machine, self._keep, kvm)
+        self._started = time.monotonic()
+        self._earlier = 0.0  # seconds that the QEMUs before this one ran
+        self._vm: Vm | None = None
         self._port: Port | None = None
-        self._boots = 0
+        self._seen = 0  # boots of this QEMU that were waited for
 
     @classmethod
     def boot(
@@ -116,15 +128,18 @@ class System:
         processors: int = 2,
         extra: tuple[str, ...] = (),
         kvm: bool | None = None,
+        base: Path | None = None,
     ) -> System:
         """A guest of this suite on an overlay of its root in `folder`; `disks` are raw files, the next ones after it.
 
-        Enter it to start it. `packages` are in the root beside what kdumpd depends on; `extra` are QEMU's arguments.
+        Enter it to start it. `packages` are in the root beside what kdumpd depends on; `extra` are QEMU's arguments;
+        `base` is another system's disk to go on from (`armed.disk`).
         """
         folder.mkdir(parents=True, exist_ok=True)
         root, at = roots.made(suite, packages), CONTROLLERS[controller]
         overlay = folder / "disk.qcow2"
-        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(root.disk), str(overlay)]
+        below = ("raw", root.disk) if base is None else ("qcow2", base)
+        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", below[0], "-b", str(below[1]), str(overlay)]
         subprocess.run(create, check=True)
         # A socket's path has at most 107 bytes.
         socket = Path(tempfile.mkdtemp(prefix="kdumpd-agent-"), "port")
@@ -144,15 +159,14 @@ class System:
             command_line="",
             memory=memory,
             processors=processors,
-            reboots=True,
             devices=(*devices, *extra),
         )
         return cls(folder, root, machine, socket, kvm)
 
     def __enter__(self) -> System:
-        self._vm.__enter__()
+        self._started = time.monotonic()
         try:
-            self._port = Port(self._socket, 30)
+            self._switch_on()
             self.wait_boot()
         except BaseException:
             self.__exit__(None, None, None)
@@ -162,21 +176,14 @@ class System:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._vm.__exit__(kind, error, trace)
-        if self._port is not None:
-            self._port.close()
+        self._switch_off()
         self._log.close()
         shutil.rmtree(self._socket.parent, ignore_errors=True)
 
     @property
-    def console(self) -> list[Line]:
-        """Every line of the serial console so far."""
-        return self._vm.lines
-
-    @property
     def seconds(self) -> float:
-        """Seconds since the machine was switched on."""
-        return self._vm.seconds
+        """Seconds since the machine was first switched on."""
+        return time.monotonic() - self._started
 
     def start(self, command: str) -> Running:
         """A shell command has been given to the guest."""
@@ -210,24 +217,39 @@ class System:
         self.start("systemctl reboot")
         self.wait_boot(within)
 
+    def power_off(self, within: float = BOOT_SECONDS) -> None:
+        """The guest has shut down in order, and the machine is off."""
+        self.start("systemctl poweroff")
+        self._running.wait_end(within)
+
     def power_cut(self, within: float = BOOT_SECONDS) -> None:
         """The guest lost all it had not written to its disks, in this moment, and has started again."""
-        self.qmp("system_reset")
+        self.qmp("quit")
+        self._running.wait_end(60)
         self.wait_boot(within)
 
     def wait_boot(self, within: float = BOOT_SECONDS) -> None:
         """The next boot has come as far as the agent, and systemd has nothing left to start."""
-        self._boots += 1
-        self._agent.wait_boots(self._boots, within)
+        deadline = time.monotonic() + within
+        while len(self._agent.boots) == self._seen:
+            self._go_on(deadline, "the next boot")
+        self._seen = len(self._agent.boots)
         self.run("systemctl is-system-running --wait", within)
 
     def wait_console(self, pattern: str, within: float, after: int = 0) -> Line:
         """The first line of the console from number `after` on that matches."""
-        return self._vm.wait_line(pattern, within, after)
+        deadline = time.monotonic() + within
+        while True:
+            seen = len(self.console)
+            for line in self.console[after:seen]:
+                if re.search(pattern, line.text):
+                    return line
+            after = seen
+            self._go_on(deadline, repr(pattern))
 
     def qmp(self, name: str, **arguments: object) -> object:
         """What QEMU's own protocol returns for a command."""
-        return self._vm.command(name, 60, **arguments)
+        return self._running.command(name, 60, **arguments)
 
     def unplug(self, number: int) -> None:
         """The number-th of `disks` is pulled out, mounted or not."""
@@ -239,10 +261,42 @@ class System:
         self.qmp("device_add", driver=PLUG.disk, drive=name, id=name, serial=name, bus=f"slot{number}")
 
     @property
+    def _running(self) -> Vm:
+        if self._vm is None:
+            raise GuestLostError("the guest was not started")
+        return self._vm
+
+    @property
     def _agent(self) -> Port:
         if self._port is None:
             raise GuestLostError("the guest was not started")
         return self._port
+
+    def _switch_on(self) -> None:
+        self._earlier, self._seen = self.seconds, 0
+        self._socket.unlink(missing_ok=True)
+        self._vm = Vm(self._machine, self._keep, self._kvm)
+        self._vm.__enter__()
+        self._port = Port(self._socket, 30)
+
+    def _switch_off(self) -> None:
+        if self._vm is not None:
+            self._vm.__exit__(None, None, None)
+        if self._port is not None:
+            self._port.close()
+        self._vm = self._port = None
+
+    def _go_on(self, deadline: float, what: str) -> None:
+        """A moment has passed; a machine that has restarted meanwhile is on again."""
+        last = self.console[-1].text if self.console else ""
+        if time.monotonic() > deadline:
+            raise GuestLostError(f"{what} did not come in time; the console's last line: {last!r}")
+        if not self._running.ended:
+            time.sleep(0.2)
+            return
+        self._running.wait_end(10)
+        self._switch_off()
+        self._switch_on()
 
     def _file(self, request: dict[str, object]) -> dict[str, object]:
         answer = self._agent.answer(self._agent.ask(request), 120)
@@ -251,6 +305,8 @@ class System:
         return answer
 
     def _keep(self, line: Line) -> None:
+        line = line._replace(seconds=line.seconds + self._earlier)
+        self.console.append(line)
         if not self._log.closed:
             print(f"{line.seconds:8.2f} {line.text}", file=self._log, flush=True)
 
