@@ -33,8 +33,6 @@ WantedBy=local-fs.target
 WAITING_SCRIPT = """\
 #!/bin/sh
 [ "$1" != prereqs ] || { echo; exit 0; }
-read -r line < /proc/cmdline
-[ "$line" != "${line#*wait_for_nmi}" ] || exit 0
 echo 1 > /proc/sys/kernel/unknown_nmi_panic
 echo "initramfs: an NMI now" > /dev/console
 sleep 20
@@ -50,14 +48,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         name, package = deb()
         system.put(f"/root/{name}", package)
         system.must(f"apt-get install -y ./{name}", 900)
-        append(system, "crashkernel=256M")
+        system.must("sed -i 's/^GRUB_CMDLINE_LINUX=\"/&crashkernel=256M /' /etc/default/grub && update-grub", 300)
         system.reboot()
         system.must("kdumpd apply", BUILD_SECONDS)
         yield system
-
-
-def append(system: System, word: str) -> None:
-    system.must(f"sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{word} /' /etc/default/grub && update-grub", 300)
 
 
 def since_restart(system: System, start: int) -> list[str]:
@@ -98,7 +92,6 @@ def test_where_the_state_is_another_disk_the_initramfs_loads_it(system: System) 
     said = system.must("kdumpd apply", BUILD_SECONDS)
     assert "carries the crash kernel, to be loaded before any file system is there" in said
     assert system.must("stat -c %a /boot/initrd.img-$(uname -r)").strip() == "600"
-    append(system, "wait_for_nmi")
     start = len(system.console)
     system.start("systemctl reboot")
     system.wait_console("initramfs: an NMI now", BOOT_SECONDS, start)
