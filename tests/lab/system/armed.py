@@ -18,8 +18,8 @@ from tests.lab.system import root as roots
 from tests.lab.system.life import System
 from tests.lab.system.package import deb
 
-#: Behind the kernel's other words; what `update-grub` writes there, the newcomer's path shows.
-RESERVE = "sed -i 's/ quiet/ quiet crashkernel=192M/' /boot/grub/grub.cfg"
+#: For the next boot, and for what `update-grub` will write; that it does is shown by the newcomer's path.
+RESERVE = "sed -i '/quiet/s/quiet/quiet crashkernel=192M/' /boot/grub/grub.cfg /etc/default/grub"
 BUILD_SECONDS = 1200.0
 _KEPT = 4  # disks of older builds
 
