@@ -19,10 +19,18 @@ Mark = tuple[int, int, int, int] | None
 _NO_DISKS = ("loop", "ram", "zram", "sr", "fd")
 
 
+class Room(NamedTuple):
+    """Where a target's directory is, or will be: its device's number and free bytes; 0 where that cannot be seen."""
+
+    path: str
+    device: int
+    free: int
+
+
 class Look(NamedTuple):
     """What was seen. `reservation` is in bytes, None where the kernel cannot load a crash kernel at all; `memory` is
-    the System RAM of /proc/iomem, `mounts` every mounted disk with its options, `room` the free bytes of each target
-    that was proved."""
+    the System RAM of /proc/iomem, `mounts` every mounted disk with its options, `room` the device and the free bytes
+    of each target that was proved."""
 
     policy: Mark
     image: tuple[Mark, ...]
@@ -35,7 +43,7 @@ class Look(NamedTuple):
     memory: tuple[str, ...]
     disks: tuple[str, ...]
     mounts: tuple[str, ...]
-    room: tuple[tuple[str, int], ...]
+    room: tuple[Room, ...]
     hostname: str
     disarmed: bool
 
@@ -91,25 +99,26 @@ def _disks(paths: Paths) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not name.startswith(_NO_DISKS)))
 
 
-def _room(paths: Paths) -> tuple[tuple[str, int], ...]:
+def _rooms(paths: Paths) -> tuple[Room, ...]:
     try:
         targets = [
             str(target["path"]) for target in json.loads(_text(os.path.join(paths.state, "targets.json")))["targets"]
         ]
     except (ValueError, TypeError, KeyError):
         return ()
-    return tuple((target, _free(target)) for target in targets)
+    return tuple(_room(target, target) for target in targets)
 
 
-def _free(path: str) -> int:
-    """Free bytes of the file system that a path will be on; 0 where it cannot be looked at."""
+def _room(target: str, path: str) -> Room:
+    """That of the nearest directory that there is."""
     try:
         found = os.statvfs(path)
+        return Room(target, os.stat(path).st_dev, found.f_bavail * found.f_frsize)
     except FileNotFoundError:
-        return _free(os.path.dirname(path)) if path != os.path.dirname(path) else 0
+        above = os.path.dirname(path)
+        return _room(target, above) if above != path else Room(target, 0, 0)
     except OSError:
-        return 0
-    return found.f_bavail * found.f_frsize
+        return Room(target, 0, 0)
 
 
 def take(paths: Paths) -> Look:
@@ -129,21 +138,21 @@ def take(paths: Paths) -> Look:
         memory=system_ram(_text(os.path.join(paths.proc, "iomem"))),
         disks=_disks(paths),
         mounts=disk_mounts(_text(os.path.join(paths.proc, "self/mountinfo"))),
-        room=_room(paths),
+        room=_rooms(paths),
         hostname=_text(os.path.join(paths.proc, "sys/kernel/hostname")).strip(),
         disarmed=os.path.exists(paths.disarmed),
     )
 
 
 def changed(before: Look, now: Look) -> tuple[str, ...]:
-    """The fields in which two looks differ; room by more than an eighth."""
+    """The fields in which two looks differ; free bytes by more than an eighth."""
     if _alike(before.room, now.room):
         now = now._replace(room=before.room)
     return tuple(name for name, old, new in zip(Look._fields, before, now, strict=True) if old != new)
 
 
-def _alike(before: tuple[tuple[str, int], ...], now: tuple[tuple[str, int], ...]) -> bool:
+def _alike(before: tuple[Room, ...], now: tuple[Room, ...]) -> bool:
     return len(before) == len(now) and all(
-        path == old_path and abs(free - old) * 8 <= max(free, old)
-        for (old_path, old), (path, free) in zip(before, now, strict=True)
+        old[:2] == new[:2] and abs(new.free - old.free) * 8 <= max(new.free, old.free)
+        for old, new in zip(before, now, strict=True)
     )

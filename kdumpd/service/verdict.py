@@ -67,7 +67,8 @@ def found(line: str) -> Tell | None:
         event, reason = document.pop("event"), document.pop("reason")
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    fields = ((str(name), value if isinstance(value, str) else json.dumps(value)) for name, value in document.items())
+    known = ((str(name), value) for name, value in document.items() if value not in (None, "", []))
+    fields = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in known)
     return Tell(_line(event), _line(reason), tuple((name, _line(value)) for name, value in fields))
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any, TypeVar
 
 from kdumpd.service.actions import Action, Ended, Event, Noticed, Start, Started, Woken, Work
-from kdumpd.service.look import Look
+from kdumpd.service.look import Look, Room
 from kdumpd.service.loop import Loop
 
 IMAGE = "/var/lib/kdumpd/6.1/capture.img"
@@ -23,7 +23,7 @@ QUIET_MACHINE = Look(
     memory=("00100000-7fffffff : System RAM",),
     disks=("vda", "vda1"),
     mounts=("254:1 / / rw ext4 /dev/vda1 rw",),
-    room=(("/var/crash", 1 << 30),),
+    room=(Room("/var/crash", 1, 1 << 30),),
     hostname="host",
     disarmed=False,
 )

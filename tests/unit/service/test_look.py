@@ -48,8 +48,8 @@ def test_what_is_seen(root: Path) -> None:
     assert look.memory == ("00100000-7fffffff : System RAM",)
     assert look.disks == ("vda",)
     assert look.mounts == ("254:1 / / rw,relatime shared:1 ext4 /dev/vda1 rw,errors=remount-ro",)
-    assert [path for path, _ in look.room] == [f"{root}/var/crash"]
-    assert look.room[0][1] > 0
+    assert [(room.path, room.device) for room in look.room] == [(f"{root}/var/crash", root.stat().st_dev)]
+    assert look.room[0].free > 0
     assert not look.disarmed
     assert None not in (look.policy, look.image[0], look.record, look.kernel[0], look.modules[0])
 

@@ -24,6 +24,7 @@ from kdumpd.service.actions import (
     Unit,
     Work,
 )
+from kdumpd.service.look import Room
 from kdumpd.service.loop import APART, DEADLINES, FULL, GRACE, PATIENCE, POLL, back_off
 from tests.unit.plan.test_decide import ARMED, INPUTS
 from tests.unit.service.machine import QUIET_MACHINE, Machine, of, started, status
@@ -220,17 +221,17 @@ def test_disks_and_mounts_that_come_and_go_are_looked_at_every_half_minute_at_mo
 
 
 def test_a_target_that_fills_up_is_proved_again_and_one_that_is_written_to_a_little_is_not() -> None:
-    machine = Machine(QUIET_MACHINE._replace(room=(("/var/crash", 1000),)))
+    machine = Machine(QUIET_MACHINE._replace(room=(Room("/var/crash", 1, 1000),)))
     machine.settle()
-    machine.change(room=(("/var/crash", 900),))
+    machine.change(room=(Room("/var/crash", 1, 900),))
     assert started(machine.wake()) == []
-    machine.change(room=(("/var/crash", 100),))
+    machine.change(room=(Room("/var/crash", 1, 100),))
     assert started(machine.wake()) == [Work.APPLY]
     machine.end(Work.APPLY, 1, errors="kdumpd apply: target /var/crash: no room\n")
     actions = machine.not_armed("it is loaded, but no target can take a dump: target /var/crash: no room")
     assert [tell.event for tell in of(Tell, machine.actions)] == ["target-failed", "apply-failed", "not-armed"]
     assert of(Publish, actions)[-1].state.reason.endswith("dump: target /var/crash: no room")
-    machine.change(room=(("/var/crash", 1000),))
+    machine.change(room=(Room("/var/crash", 1, 1000),))
     assert started(machine.wake()) == [Work.APPLY]
     machine.end(Work.APPLY)
     assert Tell("armed", "all is well") in machine.armed()
@@ -256,6 +257,14 @@ def test_failures_are_tried_again_ever_more_slowly() -> None:
         Tell("apply-failed", "dracut: not installed"),
         Tell("not-armed", "no crash kernel is loaded; apply failed: dracut: not installed"),
     ]
+
+
+def test_a_target_that_something_is_mounted_over_is_proved_again() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.now += APART
+    machine.change(room=(Room("/var/crash", 2, 1 << 30),))
+    assert started(machine.notice("mounts")) == [Work.APPLY]
 
 
 def test_what_changes_after_a_failure_is_acted_on_at_once() -> None:
