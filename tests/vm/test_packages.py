@@ -128,6 +128,15 @@ def install(root: Chroot, package: Path, *options: str) -> str:
     return root.must("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *options, root.put(package))
 
 
+def install_from_the_mirror(root: Chroot, *packages: str) -> None:
+    """Those of the root's own Debian."""
+    suite = root.must("sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME").strip()
+    mirror, _ = debian_mirrors(machine_sources())
+    (root.folder / "etc/apt/sources.list").write_text(f"deb {mirror.uri} {suite} main\n")
+    root.must("apt-get", "update", "--quiet")
+    root.must("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *packages)
+
+
 def with_a_dump_and_an_image(root: Chroot) -> None:
     """What a machine has gathered after some time."""
     for place in ("var/crash/debian-20261124-120000/vmcore", "var/lib/kdumpd/6.1.0-1/capture.img"):
@@ -205,12 +214,7 @@ def test_a_deb_is_upgraded_and_reinstalled(debian: Chroot, clone: Build, debs: P
 @pytest.mark.matrix
 def test_a_deb_takes_the_place_of_kdump_tools(debian: Chroot, debs: Path) -> None:
     """apt removes it, its configuration stays, and one line says what that means."""
-    suite = debian.must("sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME").strip()
-    sources = debian.folder / "etc/apt/sources.list"
-    mirror, _ = debian_mirrors(machine_sources())
-    sources.write_text(f"deb {mirror.uri} {suite} main\n")
-    debian.must("apt-get", "update", "--quiet")
-    debian.must("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", "kdump-tools")
+    install_from_the_mirror(debian, "kdump-tools")
     said = install(debian, debs / f"kdumpd_{__version__}_all.deb")
     assert "kdumpd: kdump-tools left its configuration, which does no harm here" in said
     state = debian.must("dpkg-query", "--show", "--showformat", "${db:Status-Abbrev}", "kdump-tools", "kdumpd")
@@ -218,6 +222,24 @@ def test_a_deb_takes_the_place_of_kdump_tools(debian: Chroot, debs: Path) -> Non
     assert (debian.folder / "etc/default/grub.d/kdump-tools.cfg").exists()
     debian.must("apt-get", "purge", "--yes", "kdump-tools")
     assert "kdumpd: kdump-tools" not in install(debian, debs / f"kdumpd_{__version__}_all.deb", "--reinstall")
+
+
+@pytest.mark.matrix
+def test_the_modules_deb_builds_the_module_for_the_kernel_that_is_there(debian: Chroot, debs: Path) -> None:
+    """By that Debian's DKMS, compiler and headers; upgraded it is built anew, removed it is gone."""
+    install_from_the_mirror(debian, "dkms", "linux-headers-amd64")
+    (headers,) = (debian.folder / "usr/src").glob("linux-headers-*-amd64")
+    release = headers.name.removeprefix("linux-headers-")
+    package = debs / f"kdumpd-dkms_{__version__}_all.deb"
+    install(debian, package)
+    debian.must("dkms", "autoinstall", "-k", release)
+    (module,) = (debian.folder / "usr/lib/modules" / release / "updates/dkms").glob("kdumpd_scan.ko*")
+    module.unlink()
+    install(debian, package, "--reinstall")
+    debian.must("dkms", "autoinstall", "-k", release)
+    assert module.exists()
+    debian.must("apt-get", "purge", "--yes", "kdumpd-dkms")
+    assert not module.exists() and not (debian.folder / "var/lib/dkms/kdumpd-scan").exists()
 
 
 @pytest.mark.matrix
