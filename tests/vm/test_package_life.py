@@ -5,7 +5,6 @@ A whole Debian, armed at each step or rightly not. What packages do to files is 
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from kdumpd import __version__
 from tests.lab.system import System
 from tests.lab.system.package import deb
-from tests.vm.watching import ARMING_SECONDS, armed_unit, journal, wait_armed
+from tests.vm.watching import ARMING_SECONDS, armed_unit, journal, wait_armed, wait_until
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.matrix]
 
@@ -47,8 +46,7 @@ def test_the_package_takes_over_is_upgraded_and_leaves(suite: str, tmp_path: Pat
     name, package = deb()
     after = next_build(tmp_path / "next")
     with System.boot(tmp_path / "system", suite, packages=("kdump-tools",)) as system:
-        system.must("systemctl is-active --wait kdump-tools || true", 600)
-        system.must("update-grub && sync", 300)
+        system.must("update-grub", 300)
         system.put(f"/root/{name}", package)
         system.put(f"/root/{after.name}", after.read_bytes())
         system.reboot(900)
@@ -67,14 +65,14 @@ def test_the_package_takes_over_is_upgraded_and_leaves(suite: str, tmp_path: Pat
         upgraded = system.run(f"apt-get install --yes ./{after.name}", 900)
         assert upgraded.code == 0
         assert system.must(LOADED) == "1\n"
+        wait_until(lambda: image(system) not in ("", first), ARMING_SECONDS, "the image is another kdumpd's")
         wait_armed(system, ARMING_SECONDS)
-        assert image(system) not in ("", first)
         assert journal(system, "built")
 
         removed = system.run("apt-get remove --yes kdumpd", 300)
         assert removed.code == 0
         assert (system.must(LOADED), image(system), armed_unit(system)) == ("0\n", "", "inactive")
-        assert not re.search("warning|error|fail", removed.said, re.IGNORECASE), removed.said
+        assert "kdumpd: " not in removed.said
 
         system.must(f"apt-get install --yes ./{after.name}", 900)
         wait_armed(system, ARMING_SECONDS)
