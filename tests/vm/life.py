@@ -31,7 +31,7 @@ PATIENCE = 840  # seconds for a whole life: an emulated processor shares this ma
 
 _INIT = """\
 #!/bin/bash
-export PATH=/usr/sbin:/usr/bin LC_ALL=C PYTHONPATH={repository}
+export PATH=/usr/sbin:/usr/bin LC_ALL=C NO_COLOR=1 PYTHONPATH={repository}
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
