@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.lab.system import System
-from tests.lab.system.package import deb
+from tests.lab.system import System, armed
 from tests.vm.watching import ARMING_SECONDS, cursor, journal, said, wait_armed, wait_until
 
 pytestmark = pytest.mark.timeout(2400)
@@ -34,13 +33,9 @@ SCORE = re.compile(r"exposure level for kdumpd\.service: (\d\.\d)")
     ids=["Debian 12", "Debian 13"],
 )
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """An armed server."""
-    with System.boot(tmp_path_factory.mktemp("service"), request.param, extra=SOCKETS) as system:
-        system.must("sed -i 's/ quiet/ quiet crashkernel=192M/' /boot/grub/grub.cfg")
-        name, package = deb()
-        system.put(f"/root/{name}", package)
-        system.must(f"apt-get install --yes ./{name}", 600)
-        system.reboot()
+    """An armed server with room for more."""
+    folder, suite = tmp_path_factory.mktemp("service"), request.param
+    with System.boot(folder, suite, base=armed.disk(suite), extra=SOCKETS) as system:
         wait_armed(system)
         yield system
 
