@@ -154,7 +154,7 @@ def grown(server: System) -> Grown:
     wait_until(lambda: server.must("cat /sys/devices/system/cpu/present").strip() == "0-2", 60, "the processor is seen")
     server.run("echo 1 > /sys/devices/system/cpu/cpu2/online")
     server.run("for state in /sys/devices/system/memory/memory*/state; do echo online > $state; done")
-    wait_until(lambda: int(server.must(MEMORY)) > 2300 << 10, 60, "the memory is in use")
+    wait_until(lambda: int(server.must(MEMORY)) > 2100 << 10, 60, "the memory is in use")
     if not follows:
         wait_until(lambda: journal(server, "loaded", cursor=since), EMULATED, "the image is loaded again")
         wait_until(
@@ -179,6 +179,7 @@ def test_a_crash_after_that_is_dumped_with_the_memory_that_came_later(grown: Gro
     wait_until(lambda: journal(system, "crash-found", "crash-without-dump"), 300, "the crash is told of")
     told = json.loads(system.must("kdumpd info --json /var/crash/*/vmcore", 300))
     assert told["complete"]
-    assert told["pages"]["memory"] * told["page_size"] > (2000 << 20) + DIMM
+    # Of the 2048 MiB from the start, the reservation and some holes are not in a dump.
+    assert told["pages"]["memory"] * told["page_size"] > (1700 << 20) + DIMM
     assert told["processors"] >= 3
     wait_armed(system)
