@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kdumpd.dumps.aftermath import Aftermath, Places
+from kdumpd.dumps.telling import Event
 from kdumpd.image.interpreter import LIBRARY, RUNNER
-from kdumpd.rehearse.outcome import Outcome
+from kdumpd.policy.load import default
+from kdumpd.policy.model import LocalTarget
+from kdumpd.rehearse.outcome import Outcome, Saved
 from kdumpd.rehearse.scenario import Disturbance, OverlayFile
 from tests.fault.captures import Fault, Rig, capture, keys, on
 
@@ -28,6 +34,26 @@ def test_a_kernel_that_panics_during_the_dump_restarts_and_the_log_is_there(rig:
     saved = on(outcome, "/var/crash")
     assert outcome.nonce in saved.text("dmesg.txt")
     assert "vmcore" not in saved.files, "a dump that is not whole has the final name"
+    assert "stage.txt" in saved.files, "nothing says how far it came"
+    (event,) = next_boot(saved, tmp_path)
+    assert event.event == "crash-without-dump"
+    assert ", the capture kernel did not report; last stage dump: " in event.reason
+    assert "Kernel panic - not syncing: sysrq triggered crash" in event.message
+    assert f"{saved.directory.name}: dmesg.txt" in event.message
+
+
+def next_boot(saved: Saved, folder: Path) -> list[Event]:
+    """What the service tells of it at its next start."""
+    target, state, proc = folder / "target", folder / "state", folder / "proc"
+    for place in (target, state, proc):
+        place.mkdir()
+    crash = target / saved.directory.name
+    shutil.copytree(saved.directory, crash)
+    crash.chmod(0o700)
+    policy = replace(default(), targets=(LocalTarget(str(target)),))
+    events: list[Event] = []
+    Aftermath(policy, Places(str(state), str(proc), ()), events.append).run(retain=True)
+    return events
 
 
 @pytest.mark.matrix
