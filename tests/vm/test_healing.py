@@ -25,7 +25,7 @@ from tests.vm.watching import (
     wait_until,
 )
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
 
 MOUNT = "/srv/dumps"
 POLICY = "version: 1\ntargets: [{{path: {path}}}]\ndump: {{level: {level}}}\nretention: {{min_free: 64M}}\n"
@@ -88,10 +88,8 @@ def armed_by_its_own_word(system: System) -> None:
     ("damage", "reason"),
     [
         ("rm {0}", "there is no image"),
-        pytest.param("truncate --size 1M {0}", "damaged", marks=pytest.mark.matrix),
-        pytest.param(
-            "printf X | dd of={0} bs=1 seek=2000000 conv=notrunc status=none", "damaged", marks=pytest.mark.matrix
-        ),
+        ("truncate --size 1M {0}", "damaged"),
+        ("printf X | dd of={0} bs=1 seek=2000000 conv=notrunc status=none", "damaged"),
     ],
     ids=["deleted", "truncated", "one byte changed"],
 )
@@ -162,7 +160,6 @@ def test_clocks_that_jump_change_nothing(server: System) -> None:
     assert server.must("systemctl show --property NRestarts --value kdumpd") == restarts
 
 
-@pytest.mark.matrix
 def test_a_service_killed_while_it_builds_begins_anew(server: System) -> None:
     since = cursor(server)
     server.put("/etc/kdumpd.yaml", policy(level=30))
@@ -174,7 +171,6 @@ def test_a_service_killed_while_it_builds_begins_anew(server: System) -> None:
     assert server.must(LEFT_OVERS) == ""
 
 
-@pytest.mark.matrix
 def test_of_two_that_apply_the_second_waits_and_says_so(server: System) -> None:
     server.must("systemctl stop kdumpd")
     server.put("/etc/kdumpd.yaml", policy(level=29))
@@ -187,7 +183,6 @@ def test_of_two_that_apply_the_second_waits_and_says_so(server: System) -> None:
     wait_armed(server)
 
 
-@pytest.mark.matrix
 def test_a_power_cut_while_it_builds_leaves_a_machine_that_arms_itself(server: System) -> None:
     since = cursor(server)
     server.put("/etc/kdumpd.yaml", policy(level=28))
@@ -200,7 +195,6 @@ def test_a_power_cut_while_it_builds_leaves_a_machine_that_arms_itself(server: S
     assert '"level":28' in server.must(f"cat {image_of(server).removesuffix('.img')}.policy.json")
 
 
-@pytest.mark.matrix
 def test_a_new_kernel_has_its_image_before_it_boots(server: System) -> None:
     """As dpkg calls the hooks for a kernel's package; the new kernel is the old one under another name."""
     release = server.must("uname -r").strip()
@@ -238,7 +232,6 @@ def spare(server: System) -> Iterator[System]:
     server.run(f"mount -o remount,rw {MOUNT}; rm -f {MOUNT}/filling")
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("fault", "cure", "reason"),
     [
@@ -256,7 +249,6 @@ def test_a_target_that_takes_no_dump_disarms_until_it_does(spare: System, fault:
     wait_armed(spare)
 
 
-@pytest.mark.matrix
 def test_a_target_that_is_unmounted_is_told_and_a_mount_heals_it(spare: System) -> None:
     since = cursor(spare)
     spare.must(f"umount {MOUNT}")
@@ -267,7 +259,6 @@ def test_a_target_that_is_unmounted_is_told_and_a_mount_heals_it(spare: System) 
     armed_by_its_own_word(spare)
 
 
-@pytest.mark.matrix
 def test_a_target_whose_disk_is_pulled_out_is_told_and_armed_again_when_it_is_back(spare: System) -> None:
     since = cursor(spare)
     spare.unplug(0)

@@ -17,7 +17,7 @@ import pytest
 from tests.lab.system import System, armed
 from tests.vm.watching import ARMING_SECONDS, cursor, journal, said, wait_armed, wait_until
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
 
 #: A socket for a third processor and a slot for memory, both empty.
 SOCKETS = ("-smp", "2,maxcpus=3", "-m", "2048M,slots=1,maxmem=4G")
@@ -29,7 +29,7 @@ SCORE = re.compile(r"exposure level for kdumpd\.service: (\d\.\d)")
 
 @pytest.fixture(
     scope="module",
-    params=["bookworm", pytest.param("trixie", marks=pytest.mark.matrix)],
+    params=["bookworm", "trixie"],
     ids=["Debian 12", "Debian 13"],
 )
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
