@@ -5,6 +5,8 @@
 
 # In a shell of its own: the one that sources this keeps its variables.
 kdumpd_early() (
+    # The record names physical addresses, and /run/kdumpd is for everybody later.
+    umask 077
     here=/usr/lib/kdumpd/early
     [ -e "$here/capture.img" ] || return 0
     kernel=/sys/kernel/kexec_crash_

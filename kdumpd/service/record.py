@@ -15,12 +15,13 @@ from kdumpd.service.actions import State
 from kdumpd.service.paths import Paths
 
 
-def _replace(path: str, document: Mapping[str, object], lasting: bool) -> None:
-    """The document is at `path`, for its owner alone; where it is `lasting`, on the disk."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+def _replace(path: str, document: Mapping[str, object], mode: int, lasting: bool) -> None:
+    """The document is at `path`, for those that `mode` lets read it; where it is `lasting`, on the disk."""
+    os.makedirs(os.path.dirname(path), mode=mode | (mode & 0o444) >> 2, exist_ok=True)
     new = f"{path}.new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "w") as stream:
+        os.fchmod(descriptor, mode)
         stream.write(json.dumps({"version": 1, **document}, sort_keys=True) + "\n")
         stream.flush()
         if lasting:
@@ -29,10 +30,11 @@ def _replace(path: str, document: Mapping[str, object], lasting: bool) -> None:
 
 
 def publish(paths: Paths, state: State) -> None:
-    """What the service says of this machine, and which process says it."""
+    """What the service says of this machine, and which process says it; `systemctl status` shows it to anybody too."""
     _replace(
         paths.service,
         {**state._asdict(), "policy_problem": state.policy_problem or None, "pid": os.getpid()},
+        mode=0o644,
         lasting=False,
     )
 
@@ -41,7 +43,7 @@ def keep(paths: Paths, armed: bool, since: float) -> None:
     """A boot that ended without removing this ended without a shutdown."""
     with open(os.path.join(paths.proc, "sys/kernel/random/boot_id")) as stream:
         boot = stream.read().strip()
-    _replace(paths.running, {"boot_id": boot, "since": since, "armed": armed}, lasting=True)
+    _replace(paths.running, {"boot_id": boot, "since": since, "armed": armed}, mode=0o600, lasting=True)
 
 
 def forget(paths: Paths, kept: bool) -> None:

@@ -21,7 +21,7 @@ def paths(tmp_path: Path) -> Paths:
     return Paths(str(tmp_path), "6.1")
 
 
-def test_the_state_is_a_document_for_root_alone(paths: Paths) -> None:
+def test_the_state_is_a_document_for_everybody(paths: Paths) -> None:
     record.publish(paths, ARMED._replace(policy_problem="/etc/kdumpd.yaml:1:1: wrong"))
     document = json.loads(Path(paths.service).read_text())
     assert document.pop("pid") > 0
@@ -33,7 +33,8 @@ def test_the_state_is_a_document_for_root_alone(paths: Paths) -> None:
         "busy": "",
         "policy_problem": "/etc/kdumpd.yaml:1:1: wrong",
     }
-    assert stat.S_IMODE(Path(paths.service).stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path(paths.service).stat().st_mode) == 0o644
+    assert stat.S_IMODE(Path(paths.run).stat().st_mode) == 0o755
     assert [path.name for path in Path(paths.run).iterdir()] == ["service.json"]
 
 
@@ -67,6 +68,8 @@ def test_a_boot_is_on_record_until_a_clean_stop(paths: Paths) -> None:
     record.keep(paths, armed=True, since=7.0)
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert json.loads(Path(paths.running).read_text()) == {"version": 1, "boot_id": boot, "since": 7.0, "armed": True}
+    assert stat.S_IMODE(Path(paths.running).stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path(paths.state).stat().st_mode) == 0o700
     record.publish(paths, ARMED)
     record.forget(paths, kept=False)
     assert not Path(paths.service).exists()

@@ -35,3 +35,8 @@ def test_what_is_loaded_stays_loaded_and_who_disarmed_stays_disarmed_over_a_stop
     text = (REPOSITORY / "units/kdumpd.service").read_text()
     assert "ExecStop" not in text
     assert "RuntimeDirectoryPreserve=yes" in text
+
+
+def test_children_are_ended_by_the_service_alone_and_anybody_may_read_what_it_says() -> None:
+    lines = (REPOSITORY / "units/kdumpd.service").read_text().splitlines()
+    assert {"KillMode=mixed", "RuntimeDirectoryMode=0755", "StateDirectoryMode=0700"} <= {*lines}
