@@ -60,3 +60,23 @@ def test_the_line_of_systemctl_status_says_all_that_matters() -> None:
     state = State(False, "no kexec", 0.0, "", "/etc/kdumpd.yaml:3:7: dump.level: wrong")
     assert said(state).startswith("NOT ARMED: no kexec; the policy is not valid")
     assert said(state).endswith("/etc/kdumpd.yaml:3:7: dump.level: wrong")
+
+
+@pytest.mark.parametrize(
+    ("event", "priority"),
+    [
+        ("not-armed", "3"),
+        ("crash-without-dump", "3"),
+        ("target-failed", "3"),
+        ("service-failed", "3"),
+        ("record-failed", "4"),
+        ("record-damaged", "4"),
+        ("prune-failed", "4"),
+        ("retention-unmet", "4"),
+        ("armed", "5"),
+        ("pruned", "5"),
+        ("built", "6"),
+    ],
+)
+def test_what_somebody_has_to_do_something_about_is_a_warning_at_least(event: str, priority: str) -> None:
+    assert events.fields(Tell(event, "why"))["PRIORITY"] == priority
