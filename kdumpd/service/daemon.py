@@ -62,6 +62,7 @@ class Daemon:
         self._loop = Loop(os.path.join(paths.images, "capture.img"))
         self._children: dict[Work, Child] = {}
         self._units: list[int] = []
+        self._unstarted: list[Ended] = []
         self._files = Files(paths)
         self._watches: dict[int, Files | Devices | Mounts] = {}
         self._poll = select.poll()
@@ -111,6 +112,9 @@ class Daemon:
         self._loop.clock = time.time() - time.monotonic()
         for action in self._loop.step(event, time.monotonic()):
             self._do(action)
+        # Not before all of that is done: what it publishes is older than what they bring.
+        while self._unstarted:
+            self._step(self._unstarted.pop(0))
 
     def _do(self, action: Action) -> None:
         """One action is carried out; what it cannot write is said in the journal, and the service goes on."""
@@ -137,14 +141,15 @@ class Daemon:
                     record.forget(self._paths, kept)
         except OSError as error:
             reason = f"{error.filename or type(action).__name__}: {error.strerror or error}"
-            send(**events.fields(Tell("service-failed", reason)))
+            with suppress(OSError):  # It may be the journal that cannot be written to.
+                send(**events.fields(Tell("service-failed", reason)))
 
     def _start(self, work: Work) -> None:
         try:
             child = Child(work, self._commands[work], environment())
         except OSError as error:
             failed = f"{self._commands[work][0]}: {error.strerror}"
-            self._step(Ended(work, 127, "", failed, take(self._paths)))
+            self._unstarted.append(Ended(work, 127, "", failed, take(self._paths)))
             return
         self._children[work] = child
         for descriptor in (child.fileno(), child.output.descriptor, child.errors.descriptor):

@@ -88,6 +88,7 @@ class Loop:
         self._before: Look | None = None
         self._step = ""
         self._building = ""
+        self._loading = False
         self._complaint = ""
         self._told = ""
         self._failed: tuple[str, ...] = ()
@@ -179,7 +180,7 @@ class Loop:
         if work is Work.APPLY:
             self._attempt, self._retry = self._now, math.inf
             self._step = "applying the policy"
-            self._complaint, self._building = "", ""
+            self._complaint, self._building, self._loading = "", "", False
         out.append(Start(work))
 
     def _said(self, work: Work, line: str, out: list[Action]) -> None:
@@ -191,10 +192,12 @@ class Loop:
             kind, _, rest = line.partition(" ")
             if kind in ("build", "load"):
                 self._building = rest.partition(" ")[0] if kind == "build" else ""
+                self._loading |= kind == "load"
             elif self._building and line.startswith(BECAUSE):
                 self._builds(line.removeprefix(BECAUSE), out)
             elif kind in ("built", "loaded"):
                 self._step = "applying the policy"
+                self._loading &= kind != "loaded"
                 out.append(Tell(kind, rest))
 
     def _builds(self, reason: str, out: list[Action]) -> None:
@@ -266,7 +269,9 @@ class Loop:
 
     def _publish(self, look: Look, out: list[Action]) -> None:
         """What has changed is told: to systemd, in the record, in the journal, by the unit."""
-        if self._verdict.armed and not look.loaded and self._work is not Work.APPLY:
+        # A load begins with an unload.
+        reloads = self._work is Work.APPLY and (self._loading or self._held())
+        if self._verdict.armed and not look.loaded and not reloads:
             self._verdict = self._verdict._replace(armed=False, reason=_gone(look))
         old, (armed, reason, problem) = self._published, self._verdict
         busy = self._step if self._work is Work.APPLY else ""

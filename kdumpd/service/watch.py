@@ -44,7 +44,7 @@ class Files:
         self._descriptor: int = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "inotify")
-        self._words: dict[int, tuple[str, str | None]] = {}
+        self._words: dict[int, tuple[str, frozenset[str]]] = {}
         self.renew()
 
     def fileno(self) -> int:
@@ -53,7 +53,9 @@ class Files:
     def _add(self, path: str, mask: int, word: str, only: str | None = None) -> None:
         watch = self._libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
         if watch >= 0:  # A folder that is not there yet is seen in its parent, or by the poll.
-            self._words[watch] = (word, only)
+            # A folder has one watch, whatever is watched in it: the policy may be a link to its neighbour.
+            names = self._words.get(watch, (word, frozenset()))[1]
+            self._words[watch] = (word, names | {only} if only else frozenset())
 
     def renew(self) -> None:
         """Every folder that is there now is watched; one that was watched before costs nothing."""
@@ -81,8 +83,8 @@ class Files:
             for watch, mask, name in _events(data):
                 if mask & _IN_Q_OVERFLOW:
                     found.add("everything")
-                word, only = self._words.get(watch, ("", None))
-                if word and name not in _OWN and (only is None or name in ("", only)):
+                word, only = self._words.get(watch, ("", frozenset[str]()))
+                if word and name not in _OWN and (not only or name in ("", *only)):
                     found.add(word)
         if found:
             self.renew()

@@ -26,7 +26,7 @@ from kdumpd.service.actions import Work
 from kdumpd.service.daemon import Daemon
 from kdumpd.service.paths import Paths
 parser()
-commands = {{work: ("/bin/sh", {script!r}, work.value) for work in Work}}
+commands = {{work: ({shell!r}, {script!r}, work.value) for work in Work}}
 sys.exit(Daemon(Paths({root!r}, "6.1"), commands).run())
 """
 
@@ -66,12 +66,15 @@ class Service:
         self.write("armed.json", json.dumps({"armed": True, "reason": "all is well"}))
         self.write("status.json", json.dumps({"armed": True, "reason": "all is well"}))
         self.write("work.log", "")
+        self.shell = root / "sh"
+        self.shell.symlink_to("/bin/sh")
         self.write("script", _SCRIPT.format(root=root))
         self._notified: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(root / "notify"))
         self._socket.setblocking(False)
-        main = _MAIN.format(repository=str(REPOSITORY), script=str(root / "script"), root=str(root))
+        names = {"shell": self.shell, "script": root / "script", "root": root}
+        main = _MAIN.format(repository=str(REPOSITORY), **{name: str(path) for name, path in names.items()})
         self.process = subprocess.Popen(
             [PYTHON, "-I", "-c", main],
             env={"NOTIFY_SOCKET": str(root / "notify"), "PATH": os.defpath},

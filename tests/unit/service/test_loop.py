@@ -160,6 +160,33 @@ def test_an_unloaded_crash_kernel_is_told_at_once_and_loaded_again() -> None:
     assert of(Keep, actions) == [Keep(True)]
 
 
+def test_a_crash_kernel_that_goes_while_another_kernels_image_is_built_is_told() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(modules=((7, 100, 2, 2), None))
+    assert started(machine.notice("modules")) == [Work.APPLY]
+    machine.step(Said(Work.APPLY, "build /var/lib/kdumpd/6.2/capture.img (direct: a plain disk)"))
+    machine.step(Said(Work.APPLY, "    because there is no image yet"))
+    machine.now += GRACE
+    machine.change(loaded=False)
+    published = of(Publish, machine.notice("loader"))
+    assert not published[-1].state.armed
+    assert "unloaded" in published[-1].state.reason
+
+
+def test_a_load_that_takes_long_is_not_taken_for_an_unload() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(cpus="0-2")
+    machine.notice("device")
+    machine.step(Said(Work.APPLY, "load kernel 6.1 and /var/lib/kdumpd/6.1/capture.img"))
+    machine.now += GRACE
+    machine.change(loaded=False)
+    assert not of(Tell, machine.notice("loader"))
+    machine.step(Said(Work.APPLY, "loaded kernel 6.1 by kexec_file_load; the kernel confirms it"))
+    assert [tell.event for tell in of(Tell, machine.notice("loader"))] == ["not-armed"]
+
+
 def test_a_verdict_that_comes_too_late_is_not_believed() -> None:
     machine = Machine()
     machine.settle()

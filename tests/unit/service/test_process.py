@@ -82,6 +82,17 @@ def test_a_reload_is_told_to_systemd_with_its_time_and_looks_at_everything(servi
     assert service.notified[reloading + 1] == "READY=1"
 
 
+def test_children_that_cannot_be_started_are_the_last_word(service: Service) -> None:
+    service.settled()
+    service.shell.unlink()
+    service.write("etc/kdumpd.yaml", "version: 1\ndump: {level: 3}\n")
+    service.wait(lambda: any(text.startswith("STATUS=NOT ARMED") for text in service.notified))
+    time.sleep(1)
+    assert service.document("run/kdumpd/service.json")["armed"] is False
+    told = [text for text in service.notified if text.startswith("STATUS=")]
+    assert told[-1].startswith("STATUS=NOT ARMED")
+
+
 def test_a_clean_stop_leaves_no_record_and_no_child(service: Service) -> None:
     service.settled()
     service.write("slow", "")

@@ -52,6 +52,18 @@ def test_an_editor_that_renames_is_heard_of_again_and_again(paths: Paths) -> Non
         assert _heard(files) == {"policy"}
 
 
+def test_a_link_to_a_neighbour_and_the_neighbour_are_both_heard_of(paths: Paths) -> None:
+    link, neighbour = Path(paths.policy), Path(paths.policy).with_name("web.yaml")
+    link.replace(neighbour)
+    link.symlink_to(neighbour.name)
+    files = Files(paths)
+    neighbour.write_text("version: 1\n# web\n")
+    assert _heard(files) == {"policy"}
+    link.with_name("new").symlink_to("database.yaml")
+    link.with_name("new").replace(link)
+    assert _heard(files) == {"policy"}
+
+
 def test_other_files_beside_the_policy_are_nobodys_business(paths: Paths) -> None:
     files = Files(paths)
     (Path(paths.root) / "etc/passwd").write_text("x")
