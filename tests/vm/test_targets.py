@@ -45,9 +45,14 @@ mount -o device=/dev/vdf /dev/vde /two
 btrfs subvolume create /two/@crash
 mount -o subvol=@crash /dev/vde /sub
 half=$(($(cat /sys/class/block/vdg/size) / 2))
-dmsetup create secret --noudevsync --uuid CRYPT-LUKS2-0123-secret --table "0 $half crypt cipher_null-ecb - 0 /dev/vdg 0"
+secret="0 $half crypt cipher_null-ecb - 0 /dev/vdg 0"
+dmsetup create secret --noudevsync --uuid CRYPT-LUKS2-0123-secret --table "$secret"
 dmsetup create odd --noudevsync --table "0 $half linear /dev/vdg $half"
-for name in secret odd; do mkfs.ext4 -q -F /dev/mapper/$name; mount /dev/mapper/$name /$name; done
+for name in secret odd; do
+    node=/dev/$(dmsetup info --columns --noheadings -o blkdevname $name)
+    mkfs.ext4 -q -F $node
+    mount $node /$name
+done
 mount -t tmpfs memory /memory
 exec 9<> /dev/fuse
 mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 nobody-answers /fuse
