@@ -197,7 +197,7 @@ def policy_of(path: str, state: str) -> tuple[Policy, bool]:
         saved = sorted(glob.glob(f"{glob.escape(state)}/*/capture.policy.json"), key=os.path.getmtime)
         for name in reversed(saved):
             try:
-                with open(name, encoding="utf-8") as stream:
+                with open(name, encoding="utf-8", errors="replace") as stream:
                     return from_json(stream.read()), False
             except (OSError, PolicyError):
                 continue

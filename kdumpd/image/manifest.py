@@ -125,5 +125,5 @@ def from_json(text: str, name: str) -> Manifest:
         files = {str(path): (int(size), str(digests[path])) for path, size in document["files"].items()}
         parts = {str(part): int(size) for part, size in document["parts"].items()}
         return Manifest(inputs, parts, int(document["unpacked"]), files, str(document.get("image_sha256", "")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ImageError(f"{name}: not a manifest of a capture image; run `kdumpd apply` to build it again") from error

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -24,6 +25,11 @@ from kdumpd.plan.situation import BuiltRecord, DiskState, LoadedRecord
 
 IMAGE = "capture.img"
 VERSION = 1
+
+#: Members of the records that are numbers; what else is no text is named in `_examine`.
+_NUMBERS = frozenset(("time", "reservation", "size"))
+_LARGEST = 1 << 60
+_RANGE = re.compile(r"[0-9a-f]+-[0-9a-f]+")
 
 
 def may_read(root: Path) -> bool:
@@ -79,7 +85,26 @@ def _members(text: str | None, of: type) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError("no object")
     names = {field.name for field in fields(of)}
-    return {name: value for name, value in document.items() if name in names}
+    members = {name: value for name, value in document.items() if name in names}
+    for name, value in members.items():
+        _examine(name, value)
+    return members
+
+
+def _examine(name: str, value: object) -> None:
+    """ValueError for a member that is not of its kind: a file that somebody has edited, or a disk has damaged."""
+    if name in _NUMBERS:
+        right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LARGEST
+    elif name == "nodes":
+        right = isinstance(value, dict) and all(isinstance(node, str) for node in value.values())
+    elif name == "targets":
+        right = isinstance(value, dict)
+    elif name == "memory":
+        right = isinstance(value, str) and all(map(_RANGE.fullmatch, value.split()))
+    else:
+        right = isinstance(value, list if name == "pieces" else str)
+    if not right:
+        raise ValueError(f"{name} makes no sense")
 
 
 def _loaded(text: str | None) -> LoadedRecord | None:
@@ -90,7 +115,7 @@ def _loaded(text: str | None) -> LoadedRecord | None:
             for name, address, size, digest in members.get("pieces", ())
         )
         return LoadedRecord(**members)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -102,7 +127,7 @@ def read_loaded(root: Path) -> LoadedRecord | None:
 def _built(text: str | None) -> BuiltRecord | None:
     try:
         return BuiltRecord(**_members(text, BuiltRecord))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

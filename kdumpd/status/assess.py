@@ -142,7 +142,6 @@ def _targets(situation: Situation, records: Records) -> tuple[Target, ...]:
     for path in situation.target_paths:
         proof = records.targets.get(path, {})
         place = found.get(path)
-        free = proof.get("free")
         targets.append(
             Target(
                 path=path,
@@ -151,7 +150,7 @@ def _targets(situation: Situation, records: Records) -> tuple[Target, ...]:
                 fstype=place.fstype if place else "",
                 proved=number(proof, "time"),
                 ok=proof["ok"] if isinstance(proof.get("ok"), bool) else None,
-                free=free if isinstance(free, int) else None,
+                free=int(number(proof, "free")) if isinstance(proof.get("free"), int) else None,
                 why=text(proof, "why"),
             )
         )

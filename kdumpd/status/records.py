@@ -16,6 +16,9 @@ from kdumpd.host.statefile import folder
 
 SERVICE = Path("kdumpd/service.json")
 
+_LARGEST = 1e18  # of a number: more than any time or size here
+_LONGEST_PID = 10  # digits
+
 
 @dataclass(frozen=True)
 class Records:
@@ -35,7 +38,7 @@ def _document(path: Path, unread: list[str]) -> Mapping[str, Any] | None:
     except PermissionError:
         unread.append(str(path))
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
@@ -59,19 +62,23 @@ def read(root: Path = Path("/"), run: Path = Path("/run"), proc: Path = Path("/p
         rehearsal=rehearsal,
         crashes=crashes,
         service=service,
-        service_runs=process.isdigit() and (proc / process).exists(),
+        service_runs=process.isdecimal() and len(process) <= _LONGEST_PID and (proc / process).exists(),
         # One line for all that lies in one folder.
         unread=tuple(dict.fromkeys(str(kept) if Path(path).parent == kept else path for path in unread)),
     )
 
 
 def number(document: Mapping[str, Any], key: str) -> float:
-    """A number of a document, 0 where there is none."""
+    """A number of a document, 0 where there is none that makes sense (JSON's reader takes NaN and Infinity too)."""
     value = document.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return value if -_LARGEST < value < _LARGEST else 0
 
 
 def text(document: Mapping[str, Any], key: str) -> str:
     """A text of a document on one line, "" where there is none."""
     value = document.get(key)
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(value.split()))

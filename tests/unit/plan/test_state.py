@@ -120,3 +120,38 @@ def test_a_folder_that_cannot_be_made_is_no_matter_of_privilege(tmp_path: Path) 
     said = r"Not a directory; .*: make that folder one it can write to"
     with pytest.raises(HostError, match=said), state.locked(tmp_path, print):
         pass
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"nodes": ["/dev/sda1"]},
+        {"nodes": {"/var/crash": 5}},
+        {"command_line": 7},
+        {"vmlinuz": None},
+        {"memory": "not a range"},
+        {"cpus": ["0-3"]},
+        {"reservation": "much"},
+        {"time": float("nan")},
+        {"time": float("inf")},
+        {"reservation": 10**400},
+        {"pieces": {"name": 1}},
+        {"pieces": [5]},
+        {"pieces": [["image", float("inf"), 1, "a"]]},
+    ],
+)
+def test_a_record_with_a_member_of_another_kind_is_none(tmp_path: Path, member: dict[str, object]) -> None:
+    state.record(tmp_path, RECORD)
+    document = json.loads(state.loaded_file(tmp_path).read_text()) | member
+    state.loaded_file(tmp_path).write_text(json.dumps(document))
+    assert state.read_loaded(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"pieces": null}', '{"targets": [], "size": "x"}', "null"])
+def test_no_document_raises(tmp_path: Path, text: str) -> None:
+    image = state.image_of(tmp_path, "6.1")
+    image.parent.mkdir(parents=True)
+    for path in (state.loaded_file(tmp_path), state.built_beside(image), build.manifest_beside(image)):
+        path.write_text(text)
+    found = state.read(tmp_path, "6.1")
+    assert (found.loaded, found.built, found.manifest) == (None, None, None)

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from kdumpd.host import statefile
 from kdumpd.plan import state
 from kdumpd.status import records
@@ -61,3 +63,20 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     statefile.folder(tmp_path).chmod(0o700)
     assert code == 0
+
+
+@pytest.mark.parametrize("value", [None, [], "x", True, float("nan"), float("inf"), -float("inf"), 10**400])
+def test_a_number_that_makes_no_sense_is_none(value: object) -> None:
+    assert records.number({"time": value}, "time") == 0
+
+
+def test_a_text_cannot_move_a_cursor_nor_stop_the_printing() -> None:
+    assert records.text({"why": "a\n\x1b[2Jb\ud800"}, "why") == "a ?[2Jb?"
+
+
+def test_a_process_number_without_end_and_a_document_without_bottom_are_nothing(tmp_path: Path) -> None:
+    statefile.replace(tmp_path / "run/kdumpd/service.json", {"armed": True, "pid": int("9" * 400)})
+    statefile.folder(tmp_path).mkdir(parents=True)
+    (statefile.folder(tmp_path) / "rehearsal.json").write_text("[" * 100_000)
+    found = records.read(tmp_path, tmp_path / "run", tmp_path / "proc")
+    assert (found.service_runs, found.rehearsal) == (False, None)
