@@ -21,6 +21,8 @@ from kdumpd.host import hardware
 
 #: What the initramfs leaves when it has loaded already: the record that it carries.
 LOADED_BEFORE = "run/kdumpd/early.json"
+#: What is there from `kdumpd disarm` until `kdumpd apply`, as `plan.state.disarmed_file`.
+DISARMED = "run/kdumpd/disarmed"
 
 _PROGRAMS = ("usr/sbin/kexec", "sbin/kexec", "usr/bin/kexec")
 #: kexec_file_load, then kexec_load, as `loader.kexec.Call`.
@@ -39,7 +41,13 @@ def arm(root: str = "/", release: str = "") -> str:
     loaded, reservation = _crash_state(root)
     lock = _lock(os.path.join(state, "lock"))
     try:
+        if os.path.exists(os.path.join(root, DISARMED)):
+            raise LoadError("`kdumpd disarm` was the last word in this boot")
         if loaded:
+            known = _read(os.path.join(state, "loaded.json"))
+            if known is not None and known.get("boot_id") == _boot_id(root):
+                # This was started again: what the initramfs did is on record, and may not be what is loaded now.
+                return "a crash kernel is loaded already, and on record; kdumpd.service looks at it"
             carried = _read(os.path.join(root, LOADED_BEFORE))
             if carried is None:
                 return "a crash kernel is loaded already; kdumpd.service looks at it"
@@ -71,6 +79,8 @@ def main() -> int:
         print(f"{warning}{error}; left to kdumpd.service", flush=True)
     except OSError as error:
         print(f"{warning}{error.filename or 'kexec'}: {error.strerror}; left to kdumpd.service", flush=True)
+    except ValueError as error:  # a path or a word of the record that no file and no program can have
+        print(f"{warning}load.json is damaged: {error}; left to kdumpd.service", flush=True)
     return 0
 
 
@@ -111,7 +121,7 @@ def _read(path: str) -> Record | None:
     """A record that has what a load needs; None where there is none."""
     try:
         record = json.loads(_text(path) or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or any(not isinstance(record.get(name), kind) for name, kind in _FIELDS.items()):
         return None

@@ -206,3 +206,25 @@ def test_on_this_machine_it_ends_well_whatever_there_is() -> None:
     run = subprocess.run([sys.executable, "-m", "kdumpd.loader.early"], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     assert len(run.stdout.splitlines()) == 1
+
+
+def test_what_was_disarmed_stays_so_in_this_boot(machine: Machine) -> None:
+    machine.write(early.DISARMED, "")
+    with pytest.raises(LoadError, match="disarm"):
+        machine.arm()
+    assert machine.log() == []
+
+
+def test_started_again_it_does_not_vouch_for_what_another_program_has_loaded(machine: Machine) -> None:
+    machine.loaded.write_text("1\n")
+    machine.write(early.LOADED_BEFORE, nextboot.record_beside(machine.image).read_text())
+    now = LoadedRecord(BOOT, "another image", "/boot/vmlinuz", "v", "quiet", pieces_boot_id=BOOT)
+    state.record(machine.root, now)
+    assert "already" in machine.arm()
+    assert state.read_loaded(machine.root) == now
+
+
+def test_a_record_without_bottom_is_none(machine: Machine) -> None:
+    nextboot.record_beside(machine.image).write_text("[" * 100_000)
+    with pytest.raises(LoadError, match="no record"):
+        machine.arm()
