@@ -67,6 +67,11 @@ def run(options: argparse.Namespace) -> int:
     except KdumpdError as error:
         report.end("failed", str(error))
         raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        report.end("failed", f"{error.filename or 'system'}: {error.strerror or error}")
+        raise
 
 
 def _apply(options: argparse.Namespace, root: Path, report: _Report) -> int:

@@ -91,6 +91,6 @@ def _digest(record: Mapping[str, object]) -> str:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")
     except OSError:
         return None

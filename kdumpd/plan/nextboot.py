@@ -55,6 +55,8 @@ def keep(situation: Situation, root: Path, say: Callable[[str], None], proc: Pat
             done = initramfs.drop(image, record.release)
     except HostError as error:
         done = f"early loading by the initramfs: {error}"
+    except OSError as error:
+        done = f"early loading by the initramfs: {error.filename or image.parent}: {error.strerror}; make room there"
     if done:
         say(done)
 

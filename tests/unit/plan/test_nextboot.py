@@ -82,3 +82,11 @@ def test_a_line_that_names_addresses_is_carried_by_no_initramfs(tmp_path: Path) 
     _, said = keep(situation, tmp_path, machine(tmp_path))
     assert said == []
     assert not (situation.image.parent / "early").exists()
+
+
+def test_a_disk_that_takes_no_more_is_told_and_this_boot_stays_armed(tmp_path: Path) -> None:
+    situation = armed(tmp_path, "early: initramfs\n")
+    (situation.image.parent / "early").write_text("no folder can be made here")
+    _, said = keep(situation, tmp_path, machine(tmp_path))
+    assert len(said) == 1
+    assert said[0].startswith("early loading by the initramfs: ")
