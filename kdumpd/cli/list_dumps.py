@@ -49,9 +49,14 @@ def _known(state: str) -> tuple[Crashes, tuple[str, ...]]:
         return Crashes(), (str(error),)
 
 
+def _typed(path: str) -> str:
+    """A path for a terminal: where anybody may make a directory, its name may hold what moves a cursor."""
+    return "".join(character if character.isprintable() else "?" for character in path)
+
+
 def _lines(one: Listed) -> list[str]:
     when = "unknown" if one.time is None else utc("%Y-%m-%d %H:%M:%S UTC", one.time)
-    lines = [f"{when:<23}  {one.state.value:<10}  {shown(one.size):>10}  {one.path}"]
+    lines = [f"{when:<23}  {one.state.value:<10}  {shown(one.size):>10}  {_typed(one.path)}"]
     who = ", ".join(part for part in (one.host, one.release) if part)
     told = ": ".join(part for part in (who, one.panic) if part)
     return lines + [f"    {text}" for text in (told, one.why) if text]

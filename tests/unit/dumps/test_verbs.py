@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,18 @@ def test_prune_prints_what_goes_by_its_schema(rig: Rig, verb: Verb, capsys: pyte
     assert [(removal["path"], removal["reason"]) for removal in document["removed"]] == [
         (str(first), "retention.keep: 1: 1 newer one is there")
     ]
+
+
+def test_a_name_that_anybody_gave_a_directory_neither_stops_the_list_nor_moves_a_cursor(
+    rig: Rig, verb: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig.run()
+    for name in (b"\xff-20240101-120000", b"\x1b[2J-20240101-120000"):
+        place = rig.targets[0] / os.fsdecode(name)
+        place.mkdir()
+        place.chmod(0o777)
+    assert verb("list") == 0
+    printed = capsys.readouterr().out
+    assert "/?-20240101-120000" in printed
+    assert "/?[2J-20240101-120000" in printed
+    assert printed.isascii()
