@@ -149,11 +149,20 @@ def _leftovers(target: str) -> list[Failed]:
     return failed
 
 
-def _take_apart(place: int, name: str, device: int | None = None, depth: int = 0) -> None:
-    """A directory with all that is in it is gone; OSError at what lies on another file system."""
+def _mount_of(descriptor: int) -> tuple[int, str]:
+    """What tells a mount from another: its device, and its number where /proc tells; a bind mount has its own."""
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as stream:
+            number = next((line for line in stream if line.startswith("mnt_id:")), "")
+    except OSError:
+        number = ""
+    return os.fstat(descriptor).st_dev, number
+
+
+def _take_apart(place: int, name: str, depth: int = 0) -> None:
+    """A directory with all that is in it is gone; OSError at what is mounted there, be it of the same file system."""
     with opened(name, place, follow=False) as here:
-        status = os.fstat(here)
-        if device is not None and status.st_dev != device:
+        if _mount_of(here) != _mount_of(place):
             raise OSError(0, f"{name} in it is another file system; unmount it")
         if depth > _DEEPEST:
             raise OSError(0, f"more than {_DEEPEST} directories lie inside each other")
@@ -161,7 +170,7 @@ def _take_apart(place: int, name: str, device: int | None = None, depth: int = 0
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for entry, is_directory in found:
             if is_directory:
-                _take_apart(here, entry, status.st_dev, depth + 1)
+                _take_apart(here, entry, depth + 1)
             else:
                 os.unlink(entry, dir_fd=here)
     os.rmdir(name, dir_fd=place)
