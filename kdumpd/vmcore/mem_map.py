@@ -259,7 +259,7 @@ class _Roots:
         """What the table has for a root; pointers that cannot be read together are read one by one."""
         at = number - self._first_pointer
         if not 0 <= at < len(self._pointers):
-            self._first_pointer = number
+            self._first_pointer, self._pointers = number, _NO_MAPS
             at = 0
             table = self._sections.table + number * 8
             count = min(self._sections.roots - number, _POINTERS)

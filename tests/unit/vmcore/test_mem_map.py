@@ -228,6 +228,18 @@ def test_roots_whose_pointers_cannot_be_read_together_are_read_one_by_one(tmp_pa
     assert _runs(builder, tmp_path) == [MemMapRun(0, 4 * SECTION_PAGES, 16 * MIB)]
 
 
+def test_pointers_that_cannot_be_read_are_not_those_that_were_read_before(tmp_path: Path) -> None:
+    """The page with the pointers to roots 512 and 513 is not mapped: root 513 is not where root 1 is."""
+    table, root = 0xFFFFC90000000000, 32 << 30
+    builder = VmcoreBuilder(_FOUR_SECTIONS, info={"SYMBOL(mem_section)": f"{table:x}"})
+    builder.map(table, 0x5000)
+    builder.write(0x5000, builder.read(_ROOTS, 8) * 2)
+    builder.ranges = (*builder.ranges, *((number * root, number * root + MIB) for number in (512, 513)))
+    with Vmcore.open(builder.save(tmp_path / "vmcore")) as core:
+        assert list(core.mem_map()) == [MemMapRun(0, 4 * SECTION_PAGES, 16 * MIB)]
+        assert core.mem_map_gaps == 2
+
+
 @pytest.mark.parametrize("offset", [0, 8, 20])
 def test_sections_are_found_wherever_their_field_lies(tmp_path: Path, offset: int) -> None:
     size = 32 if offset < 20 else 28
