@@ -93,7 +93,9 @@ class PageTables:
                 address, bits = tables.address(entry), tables.index_bits
                 if not entry & 1 or address in path:
                     break
-                if entry & mask == value and (lowest or shift in tables.block_shifts):
+                if entry & mask == value:
+                    if not lowest and shift not in tables.block_shifts:
+                        break
                     self._leaf = Mapped(virtual & -1 << shift, address & -1 << shift, 1 << shift)
                     return self._leaf
                 path.append(address)

@@ -203,6 +203,17 @@ def test_a_block_where_none_can_be_is_an_error(tmp_path: Path) -> None:
         core.read_virtual(_VMALLOC, 8)
 
 
+def test_what_such_a_block_holds_is_no_table() -> None:
+    tables = _Tables(4096)
+    tables.entry(0, 511, 0x10E7)  # a block of 512 GiB
+    tables.entry(0x1000, 0, 0x2003)
+    tables.entry(0x2000, 0, 0x3003)
+    tables.entry(0x3000, 0, 0x5003)
+    walker = PageTables(geometry(X86_64, _info()), 0, tables.read, "vmcore")
+    with pytest.raises(VmcoreError, match="does not have"):
+        walker.read((1 << 64) - (1 << 39), 8)
+
+
 def test_a_table_outside_memory_is_an_error(tmp_path: Path) -> None:
     builder = VmcoreBuilder()
     builder.write(_ROOT + 8 * (_VMALLOC >> 39 & 511), pack("<Q", (1 << 45) | 0x67))
