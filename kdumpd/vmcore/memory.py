@@ -275,6 +275,10 @@ class Memory:
                 self._fd, end - start + skip, mmap.MAP_PRIVATE, mmap.PROT_READ, offset=offset - skip
             )
         except (OSError, ValueError):
+            if self._reach > WINDOW:
+                self._reach = WINDOW  # no room for so much, or for its page tables
+                self._move_window(physical)
+                return
             self._mapped = False  # an old kernel's /proc/vmcore: pread does as well, only slower
             return
         self._window_start, self._window_end, self._window_skip = start, end, skip

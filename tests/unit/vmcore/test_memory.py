@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -12,7 +15,7 @@ import pytest
 
 from kdumpd.errors import VmcoreError
 from kdumpd.vmcore.elf import ElfCore, Segment, Segments
-from kdumpd.vmcore.memory import WINDOW, Memory, Range, Ranges
+from kdumpd.vmcore.memory import WIDE, WINDOW, Memory, Range, Ranges
 
 _BYTES = random.Random(3).randbytes(9 << 20)
 
@@ -137,6 +140,36 @@ def test_no_more_than_a_window_is_mapped(file: Path) -> None:
     assert sum(int(text.split("Size:")[1].split()[0]) for text in mappings) <= WINDOW >> 10
     memory.close()
     assert str(file) not in Path("/proc/self/smaps").read_text()
+
+
+@pytest.mark.parametrize("room", [WIDE, WINDOW, 0])
+def test_where_there_is_no_room_for_a_wide_window_there_is_a_small_one(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as hole:
+        hole.truncate(WIDE + WINDOW)
+        hole.seek(WIDE)
+        hole.write(b"kdump")
+    whole, sizes = mmap.mmap, list[int]()
+
+    def limited(descriptor: int, size: int, flags: int, protection: int, offset: int) -> mmap.mmap:
+        if size > room:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        sizes.append(size)
+        return whole(descriptor, size, flags, protection, offset=offset)
+
+    monkeypatch.setattr(mmap, "mmap", limited)
+    memory = _Opened(path, (Segment(0, 0, WIDE + WINDOW, WIDE + WINDOW, 0),), mapped=True)
+    with suppress(VmcoreError), memory.wide():
+        assert memory.view(0, 8) == bytes(8)
+        assert memory.view(WIDE - 4, 8) == b"\0\0\0\0kdum"
+        assert memory.maps == (room > 0)
+        memory.view(1 << 40, 8)
+    assert max(sizes, default=0) == room
+    assert str(path) not in Path("/proc/self/smaps").read_text()
+    assert memory.view(WIDE, 5) == b"kdump"
+    memory.close()
 
 
 def test_only_files_of_procfs_are_mapped(tmp_path: Path) -> None:
