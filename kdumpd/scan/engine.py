@@ -157,7 +157,8 @@ def _by_kernel(task: _Task, options: ScanOptions, device: ScanDevice, machine: C
     if later is not None:
         try:
             mapped = device.map(ranges, later.strategy, later.page_shift)
-            report = report._replace(why=f"{report.why}; {later.why}")
+            tables = max(report.page_table_bytes, mapped.table_bytes)
+            report = report._replace(why=f"{report.why}; {later.why}", page_table_bytes=tables)
         except ScanError as error:
             report = report._replace(why=f"{report.why}; its pages are read from the vmcore: {error}")
     return Selected(counts, report, GatheredPages(core.memory, device, mapped.id) if mapped is not None else None)

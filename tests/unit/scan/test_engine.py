@@ -182,6 +182,7 @@ def test_pages_are_copied_from_a_linear_map_that_was_too_slow_for_the_scan(vmcor
     assert same(result.counts, counts)
     assert [strategy for strategy, _, _ in device.mapped] == [Strategy.CHUNK] * 3 + [Strategy.LINEAR]
     assert result.report.strategy == "chunk"
+    assert result.report.page_table_bytes == 4096 * max(len(ranges) for _, _, ranges in device.mapped)
     assert result.report.why.startswith("chunk: linear would be slower")
     assert result.report.why.endswith("by 4K")
     assert result.pages is not None
