@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from kdumpd.cli.bar import bar
 from kdumpd.dumpfile.info import Information, info
 from kdumpd.dumpfile.reader import Dump
+from kdumpd.policy.units import shown_size
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,9 +29,12 @@ def _lines(result: Information) -> list[str]:
         ("host", result.nodename or "unknown"),
         ("crashed", time),
         ("panic", panic),
-        ("dump", f"{'complete' if result.complete else 'INCOMPLETE'}, {_size(result.size)}, {result.compression}"),
+        ("dump", f"{'complete' if result.complete else 'INCOMPLETE'}, {shown_size(result.size)}, {result.compression}"),
         ("level", f"{result.level}{excluded}"),
-        ("memory", f"{_size(result.memory_size)}, {result.processors} processors, pages of {result.page_size} bytes"),
+        (
+            "memory",
+            f"{shown_size(result.memory_size)}, {result.processors} processors, pages of {result.page_size} bytes",
+        ),
     ]
     rows += [(f"  {kind.replace('_', ' ')}", f"{number:,} pages") for kind, number in result.pages.items()]
     rows.append(("written by", result.written_by or "another program"))
@@ -42,12 +46,3 @@ def _time(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):
         return f"{seconds} seconds since 1970"
-
-
-def _size(size: int) -> str:
-    value, unit = float(size), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"

@@ -10,9 +10,9 @@ from kdumpd.dumps import crashes
 from kdumpd.dumps.crashes import Crashes
 from kdumpd.dumps.folder import shelves
 from kdumpd.dumps.listing import Listed, listing
-from kdumpd.dumps.retention import shown
 from kdumpd.errors import DumpError, HostError
 from kdumpd.policy.load import load
+from kdumpd.policy.units import shown_size
 from kdumpd.target.local import utc
 
 VERSION = 1
@@ -56,7 +56,7 @@ def _typed(path: str) -> str:
 
 def _lines(one: Listed) -> list[str]:
     when = "unknown" if one.time is None else utc("%Y-%m-%d %H:%M:%S UTC", one.time)
-    lines = [f"{when:<23}  {one.state.value:<10}  {shown(one.size):>10}  {_typed(one.path)}"]
+    lines = [f"{when:<23}  {one.state.value:<10}  {shown_size(one.size):>10}  {_typed(one.path)}"]
     who = ", ".join(part for part in (one.host, one.release) if part)
     told = ": ".join(part for part in (who, one.panic) if part)
     return lines + [f"    {text}" for text in (told, one.why) if text]

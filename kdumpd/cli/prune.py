@@ -10,8 +10,8 @@ from kdumpd.dumps import crashes, prune
 from kdumpd.dumps.crashes import Crashes
 from kdumpd.dumps.folder import shelves
 from kdumpd.dumps.prune import Pruned
-from kdumpd.dumps.retention import shown
 from kdumpd.policy.load import load
+from kdumpd.policy.units import shown_size
 
 VERSION = 1
 
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, state: str = crashes.STATE_FOLDER) -> int:
     else:
         verb = "would remove" if options.dry_run else "removed"
         for removal in pruned.removed:
-            print(f"{verb} {removal.path} ({shown(removal.size)}): {removal.reason}")
+            print(f"{verb} {removal.path} ({shown_size(removal.size)}): {removal.reason}")
         if not pruned.removed and not pruned.failed:
             print("nothing to remove")
     for line in (*(failed.why for failed in pruned.failed), *pruned.remarks, *problems):

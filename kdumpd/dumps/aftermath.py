@@ -23,12 +23,12 @@ from kdumpd.dumps.ended import Ended
 from kdumpd.dumps.evidence import keep
 from kdumpd.dumps.examine import examine
 from kdumpd.dumps.folder import Folder, Shelf, shelves
-from kdumpd.dumps.retention import shown
 from kdumpd.dumps.telling import OLDEST, Event
 from kdumpd.errors import DumpError, KdumpdError, PolicyError
 from kdumpd.policy.compiled import from_json
 from kdumpd.policy.load import load
 from kdumpd.policy.model import Policy
+from kdumpd.policy.units import shown_size
 
 Emit = Callable[[Event], None]
 
@@ -159,7 +159,7 @@ class Aftermath:
         pruned, known = prune.carry_out(decision, found, known)
         self._keep(known)
         for removal in pruned.removed:
-            text = f"removed {removal.path} ({shown(removal.size)}): {removal.reason}"
+            text = f"removed {removal.path} ({shown_size(removal.size)}): {removal.reason}"
             self._emit(Event("pruned", f"{removal.path}: {removal.reason}", text))
         for failed in pruned.failed:
             self._emit(Event("prune-failed", failed.why, failed.why))

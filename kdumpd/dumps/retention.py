@@ -1,6 +1,6 @@
 """What retention takes away, and why: a pure function of the dumps, the free space and the policy.
 
-Called by `dumps.prune`. May import `policy.model`.
+Called by `dumps.prune`. May import `policy`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdumpd.policy.model import Retention
+from kdumpd.policy.units import shown_size
 
 
 class Held(NamedTuple):
@@ -92,12 +93,13 @@ def _by_size(target: Target, limit: int | None, going: dict[str, Removal], remar
     for dump in _may_go(target, going):
         if total <= limit:
             return
-        reason = f"retention.max_size: {shown(limit)}: the dumps here take {shown(total)}"
+        reason = f"retention.max_size: {shown_size(limit)}: the dumps here take {shown_size(total)}"
         going[dump.path] = Removal(dump.path, dump.size, reason)
         total -= dump.size
     if total > limit:
         remarks.append(
-            f"{target.path}: the dumps that have to stay take {shown(total)}, retention.max_size is {shown(limit)}"
+            f"{target.path}: the dumps that have to stay take {shown_size(total)}, "
+            f"retention.max_size is {shown_size(limit)}"
         )
 
 
@@ -113,19 +115,19 @@ def _by_room(targets: list[Target], least: int, going: dict[str, Removal], remar
     free = min(target.free for target in targets) + sum(going[path].size for path in going if path in here)
     missing = least + another - free
     candidates = sorted((dump for target in targets for dump in _may_go(target, going)), key=lambda dump: dump.order)
-    like = f"another dump like the newest ({shown(another)})" if another else "the next dump"
+    like = f"another dump like the newest ({shown_size(another)})" if another else "the next dump"
     if sum(dump.size for dump in candidates) < missing:
         names = " and ".join(target.path for target in targets)
         remarks.append(
-            f"{names}: {shown(free)} are free: {like} would not leave retention.min_free, {shown(least)}, and the "
-            "dumps that may go would not make up for it: none goes for that; make room there"
+            f"{names}: {shown_size(free)} are free: {like} would not leave retention.min_free, {shown_size(least)}, "
+            "and the dumps that may go would not make up for it: none goes for that; make room there"
         )
         return
     for dump in candidates:
         if missing <= 0:
             return
         left = max(0, least - missing)
-        reason = f"retention.min_free: {shown(least)}: {like} would leave {shown(left)}"
+        reason = f"retention.min_free: {shown_size(least)}: {like} would leave {shown_size(left)}"
         going[dump.path] = Removal(dump.path, dump.size, reason)
         missing -= dump.size
 
@@ -133,13 +135,3 @@ def _by_room(targets: list[Target], least: int, going: dict[str, Removal], remar
 def _newest(target: Target) -> int:
     """Bytes of the newest verified dump, 0 where there is none."""
     return max(((dump.order, dump.size) for dump in target.dumps if dump.verified), default=(0, 0))[1]
-
-
-def shown(size: int) -> str:
-    """Bytes for a person: three digits and a unit."""
-    value, unit = float(size), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"

@@ -1,4 +1,7 @@
-"""What was found, in words: the events that `dumps.aftermath` prints. Pure. May import the rest of `dumps`."""
+"""What was found, in words: the events that `dumps.aftermath` prints. Pure.
+
+May import the rest of `dumps` and `policy`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from kdumpd.dumps.crashes import Crash, State
 from kdumpd.dumps.ended import Ended
 from kdumpd.dumps.examine import what_is_there
 from kdumpd.dumps.folder import Folder
-from kdumpd.dumps.retention import shown
+from kdumpd.policy.units import shown_size
 from kdumpd.target.local import utc
 
 OLDEST = 946684800.0  # 2000: a clock that is before that was never set
@@ -48,7 +51,7 @@ def of_crash(crash: Crash, folder: Folder, others: Sequence[Crash]) -> Event:
     event = "crash-found"
     if crash.state is State.VERIFIED:
         reason = f"{panic}; its dump is whole: {crash.path}"
-        message = f"{who} crashed {moment}: {panic}; {crash.path} ({shown(crash.size)}) was read whole and is good"
+        message = f"{who} crashed {moment}: {panic}; {crash.path} ({shown_size(crash.size)}) was read whole and is good"
     elif crash.state is State.DAMAGED:
         reason = f"{panic}; its dump is damaged: {crash.path}: {crash.why}"
         message = f"{who} crashed {moment}: {panic}; the dump in {crash.path} is DAMAGED: {crash.why}"

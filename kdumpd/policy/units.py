@@ -66,6 +66,16 @@ def render_size(size: int) -> str:
     return str(size)
 
 
+def shown_size(size: int) -> str:
+    """Bytes for a person: three digits and a unit."""
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
 def nearest_spelling(text: str) -> tuple[str, ...]:
     """How texts such as `2 GiB`, `64k` or `15 minutes` may be meant, in our spelling; the caller picks what fits."""
     match = _LOOSE.fullmatch(text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdumpd.dumps.retention import Held, Removal, Target, decide, shown
+from kdumpd.dumps.retention import Held, Removal, Target, decide
 from kdumpd.policy.model import Retention
+from kdumpd.policy.units import shown_size
 
 GIB = 1 << 30
 KEEP_ALL = Retention(keep=None, max_size=None, min_free=0)
@@ -98,7 +99,7 @@ def test_targets_of_one_file_system_make_room_together_the_oldest_first() -> Non
 
 
 def test_sizes_are_told_as_people_read_them() -> None:
-    assert [shown(size) for size in (0, 1023, 1024, 3 << 29, 1 << 50)] == [
+    assert [shown_size(size) for size in (0, 1023, 1024, 3 << 29, 1 << 50)] == [
         "0 bytes",
         "1023 bytes",
         "1.0 KiB",
