@@ -1,7 +1,7 @@
 """The two documents that the service writes, each replaced in one step.
 
 Called by `service.daemon`; `service.armed` reads the first, `status` and the search after a crash read both. May import
-`service.actions`, `service.paths` and the standard library.
+`host.process`, `service.actions`, `service.paths` and the standard library.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 
+from kdumpd.host.process import started
 from kdumpd.service.actions import State
 from kdumpd.service.paths import Paths
 
@@ -31,12 +32,10 @@ def _replace(path: str, document: Mapping[str, object], mode: int, lasting: bool
 
 def publish(paths: Paths, state: State) -> None:
     """What the service says of this machine, and which process says it; `systemctl status` shows it to anybody too."""
-    _replace(
-        paths.service,
-        {**state._asdict(), "policy_problem": state.policy_problem or None, "pid": os.getpid()},
-        mode=0o644,
-        lasting=False,
-    )
+    own = os.getpid()
+    who = {"pid": own, "started": started(own, paths.proc)}
+    said = {**state._asdict(), "policy_problem": state.policy_problem or None}
+    _replace(paths.service, {**said, **who}, mode=0o644, lasting=False)
 
 
 def keep(paths: Paths, armed: bool, since: float) -> None:
@@ -59,10 +58,11 @@ def read(paths: Paths) -> tuple[bool | None, str]:
         with open(paths.service) as stream:
             document = json.load(stream)
         armed, reason, pid = document["armed"] is True, str(document["reason"]), int(document["pid"])
+        began = document.get("started")
     except FileNotFoundError:
         return None, "kdumpd.service does not run, or knows nothing yet"
     except (OSError, ValueError, TypeError, KeyError) as error:
         return False, f"{paths.service}: cannot be read: {error}; restart kdumpd.service"
-    if not os.path.exists(os.path.join(paths.proc, str(pid))):
+    if began is None or began != started(pid, paths.proc):
         return None, "kdumpd.service does not run; start it"
     return armed, reason

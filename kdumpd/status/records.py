@@ -1,7 +1,7 @@
 """The JSON records that other parts of kdumpd leave, read for `status`: what is missing or makes no sense is nothing.
 
 targets.json is by `prove`, rehearsal.json by `rehearse`, crashes.json by `dumps`, /run/kdumpd/service.json by
-`service`. Called by the verb `status`. May import `host.statefile`.
+`service`. Called by the verb `status`. May import `host`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdumpd.host.process import started
 from kdumpd.host.statefile import folder
 
 SERVICE = Path("kdumpd/service.json")
@@ -56,16 +57,23 @@ def read(root: Path = Path("/"), run: Path = Path("/run"), proc: Path = Path("/p
     crashes = _listed(_document(kept / "crashes.json", unread), "crashes")
     rehearsal = _document(kept / "rehearsal.json", unread)
     service = _document(run / SERVICE, unread)
-    process = str((service or {}).get("pid", ""))
     return Records(
         targets={str(target.get("path")): target for target in targets},
         rehearsal=rehearsal,
         crashes=crashes,
         service=service,
-        service_runs=process.isdecimal() and len(process) <= _LONGEST_PID and (proc / process).exists(),
+        service_runs=_runs(service or {}, proc),
         # One line for all that lies in one folder.
         unread=tuple(dict.fromkeys(str(kept) if Path(path).parent == kept else path for path in unread)),
     )
+
+
+def _runs(service: Mapping[str, Any], proc: Path) -> bool:
+    """Whether the process that wrote it is there, and not another one that has its number now."""
+    process, began = str(service.get("pid", "")), service.get("started")
+    if began is None or not process.isdecimal() or len(process) > _LONGEST_PID:
+        return False
+    return bool(began == started(process, str(proc)))
 
 
 def number(document: Mapping[str, Any], key: str) -> float:

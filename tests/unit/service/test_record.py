@@ -25,6 +25,7 @@ def test_the_state_is_a_document_for_everybody(paths: Paths) -> None:
     record.publish(paths, ARMED._replace(policy_problem="/etc/kdumpd.yaml:1:1: wrong"))
     document = json.loads(Path(paths.service).read_text())
     assert document.pop("pid") > 0
+    assert document.pop("started") > 0
     assert document == {
         "version": 1,
         "armed": True,
@@ -52,6 +53,14 @@ def test_nobody_is_armed_by_a_service_that_is_gone(paths: Paths, capsys: pytest.
     record.publish(paths, ARMED)
     document = json.loads(Path(paths.service).read_text())
     Path(paths.service).write_text(json.dumps({**document, "pid": 1 << 30}))
+    assert armed.main(paths, patience=0) == 3
+    assert "does not run" in capsys.readouterr().err
+
+
+def test_nobody_is_armed_by_a_process_that_has_its_number_now(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    record.publish(paths, ARMED)
+    document = json.loads(Path(paths.service).read_text())
+    Path(paths.service).write_text(json.dumps({**document, "pid": 1}))
     assert armed.main(paths, patience=0) == 3
     assert "does not run" in capsys.readouterr().err
 

@@ -14,6 +14,12 @@ from kdumpd.status import records
 from kdumpd.status.records import Records
 
 
+def process(proc: Path, pid: int, began: int) -> None:
+    """A process with a name that is made to mislead."""
+    (proc / str(pid)).mkdir(parents=True)
+    (proc / str(pid) / "stat").write_text(f"{pid} (a ) b) S {' '.join(map(str, range(18)))} {began} 0 0\n")
+
+
 def test_nothing_on_the_disk_is_nothing(tmp_path: Path) -> None:
     assert records.read(tmp_path, tmp_path / "run", tmp_path / "proc") == Records()
     assert state.may_read(tmp_path)
@@ -24,8 +30,8 @@ def test_each_record_is_read(tmp_path: Path) -> None:
     statefile.replace(folder / "targets.json", {"targets": [{"path": "/a", "ok": True}, "torn"]})
     statefile.replace(folder / "crashes.json", {"crashes": [{"state": "verified"}]})
     statefile.replace(folder / "rehearsal.json", {"verified": True})
-    statefile.replace(tmp_path / "run/kdumpd/service.json", {"armed": True, "pid": 42})
-    (tmp_path / "proc/42").mkdir(parents=True)
+    statefile.replace(tmp_path / "run/kdumpd/service.json", {"armed": True, "pid": 42, "started": 777})
+    process(tmp_path / "proc", 42, 777)
     found = records.read(tmp_path, tmp_path / "run", tmp_path / "proc")
     assert found.targets == {"/a": {"path": "/a", "ok": True}}
     assert found.crashes == ({"state": "verified"},)
@@ -80,3 +86,12 @@ def test_a_process_number_without_end_and_a_document_without_bottom_are_nothing(
     (statefile.folder(tmp_path) / "rehearsal.json").write_text("[" * 100_000)
     found = records.read(tmp_path, tmp_path / "run", tmp_path / "proc")
     assert (found.service_runs, found.rehearsal) == (False, None)
+
+
+@pytest.mark.parametrize("service", [{"pid": 42, "started": 777}, {"pid": 42}, {"pid": 42, "started": "778"}])
+def test_another_process_that_has_the_service_s_number_now_is_not_the_service(
+    tmp_path: Path, service: dict[str, object]
+) -> None:
+    statefile.replace(tmp_path / "run/kdumpd/service.json", {"armed": True, **service})
+    process(tmp_path / "proc", 42, 778)
+    assert not records.read(tmp_path, tmp_path / "run", tmp_path / "proc").service_runs
