@@ -234,7 +234,13 @@ def _scan_as_json(scan: ScanReport | None) -> dict[str, Any] | None:
     """How the pages were chosen; None where all were taken."""
     if scan is None:
         return None
-    return {**scan._asdict(), "engine": scan.engine.value, "leaves": scan.leaves._asdict()}
+    pages_map = scan.pages_map
+    return {
+        **scan._asdict(),
+        "engine": scan.engine.value,
+        "leaves": scan.leaves._asdict(),
+        "pages_map": {**pages_map._asdict(), "leaves": pages_map.leaves._asdict()} if pages_map else None,
+    }
 
 
 def _frames(ranges: tuple[tuple[int, int], ...], page_size: int) -> tuple[Interval, ...]:

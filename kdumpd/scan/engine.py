@@ -16,7 +16,7 @@ from typing import NamedTuple
 from kdumpd.errors import ScanError, VmcoreError
 from kdumpd.policy.model import EngineChoice, MappingPageSize, MappingStrategy, PageKind
 from kdumpd.scan import mapping, user
-from kdumpd.scan.device import PATH, Device, Leaves, ScanDevice
+from kdumpd.scan.device import PATH, Device, Leaves, Mapped, ScanDevice
 from kdumpd.scan.gather import GatheredPages
 from kdumpd.scan.kernel import KernelScan, joined
 from kdumpd.scan.mapping import Machine
@@ -38,11 +38,22 @@ class ScanOptions(NamedTuple):
     device: str = PATH
 
 
+class PagesMap(NamedTuple):
+    """The map that the pages of the dump are copied from, as the module read it back; see ScanReport."""
+
+    strategy: str
+    page_size: str
+    leaves: Leaves
+    page_table_bytes: int
+
+
 class ScanReport(NamedTuple):
     """How the pages were chosen: `engine` is kernel or user, `why` a line for the log.
 
-    `strategy`, `page_size` (the largest page that memory was mapped by), `leaves` and `page_table_bytes` are the
-    module's, empty where it did nothing. `seconds` is all of it; `fell_back` says that the user engine took over.
+    `strategy`, `page_size` (the largest page that memory was mapped by) and `leaves` are those of the module's maps for
+    the scan, empty where it did nothing; `pages_map` is the one that pages are copied from, which may be the same;
+    `page_table_bytes` is the most page tables at a time. `seconds` is all of it; `fell_back` says that the user engine
+    took over.
     """
 
     engine: EngineChoice
@@ -51,6 +62,7 @@ class ScanReport(NamedTuple):
     page_size: str = ""
     leaves: Leaves = Leaves()
     page_table_bytes: int = 0
+    pages_map: PagesMap | None = None
     seconds: float = 0.0
     nanoseconds_per_page: float = 0.0
     fell_back: bool = False
@@ -117,14 +129,15 @@ def _select(
         if options.engine is EngineChoice.KERNEL:
             raise
         return _by_user(task, f"user: {error}")
-    kept = False
+    pages = None
     try:
-        selected = _by_kernel(task, options, device, machine)
-        kept = selected.pages is not None
-        return selected
+        done = _by_kernel(task, options, device, machine)
+        pages = done.pages if isinstance(done, Selected) else None
     finally:
-        if not kept:
+        if pages is None:
             device.close()
+    # By now the module's maps are gone: the user engine and the writer's workers need the memory of their page tables.
+    return done if isinstance(done, Selected) else _taken_over(task, done)
 
 
 def _by_user(task: _Task, why: str, start: int = 0) -> Selected:
@@ -132,7 +145,16 @@ def _by_user(task: _Task, why: str, start: int = 0) -> Selected:
     return Selected(counts, ScanReport(EngineChoice.USER, why))
 
 
-def _by_kernel(task: _Task, options: ScanOptions, device: ScanDevice, machine: Callable[[], Machine]) -> Selected:
+class _Broken(NamedTuple):
+    """A scan that the module did not get to the end of."""
+
+    scan: KernelScan
+    failure: ScanError | VmcoreError
+
+
+def _by_kernel(
+    task: _Task, options: ScanOptions, device: ScanDevice, machine: Callable[[], Machine]
+) -> Selected | _Broken:
     core = task.core
     try:
         scan = KernelScan(core, PageLayout.of(core.info), task.level, task.hands_off, device)
@@ -145,23 +167,23 @@ def _by_kernel(task: _Task, options: ScanOptions, device: ScanDevice, machine: C
     if failure is not None:
         if options.engine is EngineChoice.KERNEL:
             raise ScanError(f"the kernel engine failed at pfn {scan.position:#x}: {failure}") from failure
-        return _taken_over(task, scan, failure)
+        return _Broken(scan, failure)
     counts = scan.counts()
     if core.mem_map_gaps:
         counts = counts._replace(warnings=(*counts.warnings, gaps_warning(core.mem_map_gaps)))
     report = _report(EngineChoice.KERNEL, scan.choice.why, scan)
     mapped = scan.linear if scan.choice.strategy is Strategy.LINEAR else None
-    later = None
     if options.strategy is MappingStrategy.AUTO and mapped is None and not scan.refused:
-        later = mapping.for_pages(options.page_size, ranges, counts.kept, here)
-    if later is not None:
-        try:
-            mapped = device.map(ranges, later.strategy, later.page_shift)
-            tables = max(report.page_table_bytes, mapped.table_bytes)
-            report = report._replace(why=f"{report.why}; {later.why}", page_table_bytes=tables)
-        except ScanError as error:
-            report = report._replace(why=f"{report.why}; its pages are read from the vmcore: {error}")
-    return Selected(counts, report, GatheredPages(core.memory, device, mapped.id) if mapped is not None else None)
+        later = mapping.for_pages(options.page_size, ranges, counts.kept, machine())  # by the memory that is left now
+        if later is not None:
+            try:
+                mapped = device.map(ranges, later.strategy, later.page_shift)
+                report = report._replace(why=f"{report.why}; {later.why}")
+            except ScanError as error:
+                report = report._replace(why=f"{report.why}; its pages are read from the vmcore: {error}")
+    if mapped is None:
+        return Selected(counts, report)
+    return Selected(counts, _with_pages_map(report, mapped), GatheredPages(core.memory, device, mapped.id))
 
 
 def _windows(
@@ -197,8 +219,9 @@ def _poured(windows: Iterator[Iterator[bytes]], task: _Task, scan: KernelScan) -
             task.progress(scan.position, task.core.max_pfn)
 
 
-def _taken_over(task: _Task, scan: KernelScan, failure: ScanError | VmcoreError) -> Selected:
+def _taken_over(task: _Task, broken: _Broken) -> Selected:
     """The user engine does what is left."""
+    scan, failure = broken
     where = f"from pfn {scan.position:#x} of {task.core.max_pfn:#x} on" if scan.position else "all of it"
     why = f"user, {where}: {failure}"
     rest = _by_user(task, why, scan.position)
@@ -208,5 +231,12 @@ def _taken_over(task: _Task, scan: KernelScan, failure: ScanError | VmcoreError)
 
 def _report(engine: EngineChoice, why: str, scan: KernelScan) -> ScanReport:
     done = scan.mapping
-    largest = next((name for name, leaves in zip(("1G", "2M", "4K"), done.leaves, strict=True) if leaves), "")
-    return ScanReport(engine, why, scan.choice.strategy.name.lower(), largest, done.leaves, done.table_bytes)
+    strategy = scan.choice.strategy.name.lower()
+    return ScanReport(engine, why, strategy, mapping.largest(done.leaves), done.leaves, done.table_bytes)
+
+
+def _with_pages_map(report: ScanReport, mapped: Mapped) -> ScanReport:
+    """The maps of a scan by chunk are gone before the one for the pages is made: page tables are never of both."""
+    leaves, tables = mapped.leaves, mapped.table_bytes
+    pages_map = PagesMap(Strategy.LINEAR.name.lower(), mapping.largest(leaves), leaves, tables)
+    return report._replace(page_table_bytes=max(report.page_table_bytes, tables), pages_map=pages_map)

@@ -166,6 +166,11 @@ def leaves(ranges: Iterable[Range], leaf_shift: int) -> Leaves:
     return Leaves(gib_1, mib_2, kib_4)
 
 
+def largest(of: Leaves) -> str:
+    """The name of the largest page among these leaves; empty where there are none."""
+    return next((name for name, count in zip(NAME.values(), of, strict=True) if count), "")
+
+
 def table_bytes(ranges: Iterable[Range], leaf_shift: int) -> int:
     """The page tables below the top level that a linear map of these ranges takes, computed.
 

@@ -18,6 +18,7 @@ from kdumpd.capture.save import (
     FreePages,
     SaveOptions,
     Watch,
+    as_json,
     check,
     compare_free_pages,
     named_on_disk,
@@ -27,7 +28,9 @@ from kdumpd.capture.save import (
 from kdumpd.cli.main import main
 from kdumpd.dumpfile.reader import Dump
 from kdumpd.errors import DumpError
-from kdumpd.policy.model import Compression, CompressionKind, PageKind
+from kdumpd.policy.model import Compression, CompressionKind, EngineChoice, PageKind
+from kdumpd.scan.device import Leaves
+from kdumpd.scan.engine import PagesMap, ScanReport
 from kdumpd.scan.selection import PageCounts
 from kdumpd.vmcore.vmcore import Vmcore
 from tests.unit.capture.machines import crashed
@@ -144,6 +147,22 @@ def test_a_directory_that_cannot_be_synced_is_a_warning_for_a_dump_that_has_its_
     (warning,) = named_on_disk(str(tmp_path / "none" / "dump"))
     assert "its name may not be on the disk yet" in warning
     assert named_on_disk(str(tmp_path / "dump")) == ()
+
+
+def test_report_names_each_leaf_of_the_scans_maps_and_of_the_one_for_the_pages(tmp_path: Path, vmcore: str) -> None:
+    with Vmcore.open(vmcore) as core:
+        saved = save_dump(core, str(tmp_path / "dump"), OPTIONS)
+    assert as_json(saved)["scan"]["pages_map"] is None
+    pages_map = PagesMap("linear", "1G", Leaves(4, 2, 1), 8192)
+    scan = ScanReport(EngineChoice.KERNEL, "", "chunk", "2M", Leaves(0, 7, 0), 8192, pages_map)
+    told = as_json(saved._replace(chosen=saved.chosen._replace(scan=scan)))["scan"]
+    assert told["leaves"] == {"gib_1": 0, "mib_2": 7, "kib_4": 0}
+    assert told["pages_map"] == {
+        "strategy": "linear",
+        "page_size": "1G",
+        "leaves": {"gib_1": 4, "mib_2": 2, "kib_4": 1},
+        "page_table_bytes": 8192,
+    }
 
 
 # The verb

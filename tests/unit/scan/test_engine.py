@@ -64,6 +64,7 @@ def selected(
     before: Callable[[str, int], None] = lambda request, number: None,
     level: PageKind = ALL,
     here: Machine = HERE,
+    afterwards: Machine | None = None,
 ) -> tuple[Bits, Selected, FakeDevice]:
     bits, devices, seen = Bits(), [], []
 
@@ -80,7 +81,7 @@ def selected(
             lambda done, total: seen.append((done, total)),
             options,
             opened=opened,
-            machine=lambda: here,
+            machine=iter((here, afterwards or here)).__next__,
         )
         if result.pages is not None:
             assert not devices[0].closed
@@ -163,6 +164,21 @@ def test_user_engine_takes_over_in_the_middle_bit_for_bit(
     assert result.report.why == f"user, {where}: fake: it is broken"
 
 
+@pytest.mark.parametrize("strategy", [MappingStrategy.LINEAR, MappingStrategy.CHUNK])
+def test_module_has_given_up_its_maps_when_the_user_engine_goes_on(strategy: MappingStrategy, vmcore: str) -> None:
+    class Watching(Bits):
+        def write(self, bits: bytes) -> None:
+            assert device.closed == (len(self.content) >= WINDOW // 8)
+            super().write(bits)
+
+    bits = Watching()
+    with Vmcore.open(vmcore) as core:
+        device = FakeDevice(core.memory, failing("scan", 2))
+        options = ScanOptions(strategy=strategy)
+        engine.select(core, ALL, (), bits, None, options, opened=lambda core, path: device, machine=lambda: HERE)
+    assert len(bits.content) > WINDOW // 8
+
+
 def test_chunk_follows_where_linear_cannot_be_had(vmcore: str) -> None:
     wanted, counts = expected(vmcore, ALL)
     bits, result, device = selected(vmcore, ScanOptions(), failing("map", 1))
@@ -186,6 +202,28 @@ def test_pages_are_copied_from_a_linear_map_that_was_too_slow_for_the_scan(vmcor
     assert result.report.why.startswith("chunk: linear would be slower")
     assert result.report.why.endswith("by 4K")
     assert result.pages is not None
+
+
+def test_report_tells_the_map_for_the_pages_from_those_of_the_scan(vmcore: str) -> None:
+    _, result, device = selected(vmcore, ScanOptions(), here=SMALL)
+    *scanned, pages = [len(ranges) for _, _, ranges in device.mapped]
+    assert result.report.leaves == (0, sum(scanned), 0)
+    assert result.report.pages_map == ("linear", "2M", (0, pages, 0), 4096 * pages)
+
+
+def test_map_that_served_the_scan_is_told_as_that_of_the_pages_too(vmcore: str) -> None:
+    _, result, _ = selected(vmcore, ScanOptions(strategy=MappingStrategy.LINEAR))
+    report = result.report
+    assert report.pages_map == (report.strategy, report.page_size, report.leaves, report.page_table_bytes)
+
+
+@pytest.mark.parametrize(("before", "now", "mapped"), [(128 * MIB, MIB, False), (MIB, 128 * MIB, True)])
+def test_pages_are_mapped_by_the_memory_that_is_left_after_the_scan(
+    before: int, now: int, mapped: bool, vmcore: str
+) -> None:
+    here, afterwards = SMALL._replace(available=before), SMALL._replace(available=now)
+    _, result, _ = selected(vmcore, ScanOptions(), here=here, afterwards=afterwards)
+    assert (result.pages is not None) == (result.report.pages_map is not None) == mapped
 
 
 @pytest.mark.parametrize(
