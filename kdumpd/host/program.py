@@ -11,12 +11,15 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from kdumpd.errors import HostError
 
 #: Where administrators' programs live; a unit's or a user's PATH may lack the sbin folders.
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_ENDING = 2.0  # seconds that a killed program is waited for
 
 
 class Outcome(NamedTuple):
@@ -55,7 +58,7 @@ def run(
     """The outcome of a program that ran to its end, with `text` as its input; `environment` is added to a plain one.
 
     Raises HostError when it cannot be started or is still running after `deadline` seconds: then it and everything that
-    it started are killed.
+    it started are killed, and left where that does not end them.
     """
     plain = {"PATH": SEARCH_PATH, "LC_ALL": "C", "HOME": os.environ.get("HOME", "/root"), **(environment or {})}
     try:
@@ -71,16 +74,32 @@ def run(
         )
     except OSError as error:
         raise HostError(f"{arguments[0]}: cannot be started: {error.strerror}") from error
-    with child:
-        try:
-            output, errors = child.communicate(text, deadline)
-        except subprocess.TimeoutExpired as error:
-            raise HostError(f"{arguments[0]}: still running after {deadline:.0f} seconds, stopped") from error
-        finally:
-            # What it started holds the same pipes and may wait for ever: all of them end.
-            if child.returncode is None:
-                os.killpg(child.pid, signal.SIGKILL)
+    try:
+        output, errors = child.communicate(text, deadline)
+    except subprocess.TimeoutExpired as error:
+        how = "stopped" if _ended(child) else "and killing it does not end it: it hangs in the kernel; see its log"
+        raise HostError(f"{arguments[0]}: still running after {deadline:.0f} seconds, {how}") from error
+    finally:
+        _ended(child)
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
     return Outcome(child.returncode, output, errors)
+
+
+def _ended(child: subprocess.Popen[str]) -> bool:
+    """The program and all that it started in its session are killed; whether it is gone, or hangs in the kernel."""
+    if child.returncode is not None:
+        return True
+    # What it started holds the same pipes and may wait for ever: all of them end.
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    try:
+        child.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def machine() -> str:
