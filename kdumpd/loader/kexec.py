@@ -6,12 +6,15 @@ Called by `plan.carry`; `rehearse` renders the same argv for its guest. May impo
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kdumpd.errors import LoadError
+from kdumpd.errors import HostError, LoadError
 from kdumpd.host import facts, program
 from kdumpd.steps.load import LoadCrashKernel
+
+DEADLINE = 300.0  # seconds for one call: kexec reads and copies some 30 MB
 
 
 class Call(enum.Enum):
@@ -67,17 +70,20 @@ def reason(complaint: str) -> str:
     return complaint or "it gave no reason"
 
 
-def load(step: LoadCrashKernel, kexec: str | None = None, sys: Path = Path("/sys")) -> Loaded:
+def load(
+    step: LoadCrashKernel, kexec: str | None = None, sys: Path = Path("/sys"), deadline: float = DEADLINE
+) -> Loaded:
     """The crash kernel is loaded, which the kernel itself confirms; a kernel that was loaded before is replaced.
 
-    `kexec` is the program's path when it is not the installed one. Raises LoadError with both system calls' refusals,
-    and whether a crash kernel is loaded still: both calls free the one that was (Linux kernel/kexec.c, do_kexec_load,
-    and kernel/kexec_file.c) before they know whether they can load another.
+    `kexec` is the program's path when it is not the installed one. Raises LoadError with both system calls' refusals, or
+    with the one call that was not done within `deadline` seconds, after which another would only find the kernel busy;
+    and with whether a crash kernel is loaded still: both calls free the one that was (Linux kernel/kexec.c,
+    do_kexec_load, and kernel/kexec_file.c) before they know whether they can load another.
     """
     kexec = kexec or program.require("kexec", "kexec-tools")
     refusals: list[str] = []
     for call in Call:
-        outcome = program.run(load_arguments(kexec, step, call))
+        outcome = _run(load_arguments(kexec, step, call), f"{step.vmlinuz}: not loaded", sys, deadline)
         if outcome.code == 0:
             if not facts.crash_state(sys)[1]:
                 raise LoadError("kexec: succeeded, but the kernel says that no crash kernel is loaded; see dmesg")
@@ -89,12 +95,12 @@ def load(step: LoadCrashKernel, kexec: str | None = None, sys: Path = Path("/sys
     )
 
 
-def unload(kexec: str | None = None, sys: Path = Path("/sys")) -> None:
-    """No crash kernel is loaded, which the kernel itself confirms; LoadError has both system calls' refusals."""
+def unload(kexec: str | None = None, sys: Path = Path("/sys"), deadline: float = DEADLINE) -> None:
+    """No crash kernel is loaded, which the kernel itself confirms; LoadError as `load` raises it."""
     kexec = kexec or program.require("kexec", "kexec-tools")
     refusals: list[str] = []
     for call in Call:
-        outcome = program.run((kexec, "-p", call.value, "-u"))
+        outcome = _run((kexec, "-p", call.value, "-u"), "the crash kernel cannot be unloaded", sys, deadline)
         if outcome.code == 0 and not facts.crash_state(sys)[1]:
             return
         refusals.append(reason(outcome.errors.strip().replace("\n", "; ")[-300:] or outcome.complaint))
@@ -104,8 +110,19 @@ def unload(kexec: str | None = None, sys: Path = Path("/sys")) -> None:
     )
 
 
+def _run(arguments: Sequence[str], failed: str, sys: Path, deadline: float) -> program.Outcome:
+    """The outcome of kexec; LoadError where it has none."""
+    try:
+        return program.run(arguments, deadline=deadline)
+    except HostError as error:
+        raise LoadError(
+            f"{failed}: {error}; {_left(sys)}; see dmesg for what kexec waits for, mend that or restart, "
+            "then run kdumpd apply"
+        ) from error
+
+
 def _left(sys: Path) -> str:
-    """What a refused load has left."""
+    """What a call that failed has left."""
     if facts.crash_state(sys)[1]:
         return "the crash kernel that was loaded before still is"
     return "no crash kernel is loaded now"

@@ -112,3 +112,21 @@ def test_an_unload_that_changes_nothing_is_an_error(tmp_path: Path) -> None:
     (sysfs / "kernel/kexec_crash_loaded").write_text("1\n")
     with pytest.raises(LoadError, match="the crash kernel is still loaded; kexec_file_load: forbidden"):
         unload(kexec, sysfs)
+
+
+@pytest.mark.parametrize(
+    ("was", "left"), [("1", "the crash kernel that was loaded before still is"), ("0", "no crash")]
+)
+def test_a_kexec_that_hangs_is_a_load_error_that_says_what_is_left(tmp_path: Path, was: str, left: str) -> None:
+    kexec, sysfs = program(tmp_path, "sleep 60")
+    (sysfs / "kernel/kexec_crash_loaded").write_text(f"{was}\n")
+    with pytest.raises(LoadError, match=f"vmlinuz: not loaded: .*kexec: still running after .* stopped; {left}"):
+        load(STEP, kexec, sysfs, deadline=0.3)
+    assert (tmp_path / "log").read_text() == "-s\n"
+    with pytest.raises(LoadError, match=r"cannot be unloaded: .*; see dmesg .* then run kdumpd apply"):
+        unload(kexec, sysfs, deadline=0.3)
+
+
+def test_a_kexec_that_cannot_be_started_is_a_load_error(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"not loaded: .*/kexec: cannot be started: No such file"):
+        load(STEP, str(tmp_path / "kexec"), tmp_path)
