@@ -51,7 +51,6 @@ HEADER = struct.Struct("<8si390s6xqqIiiIIIIIIi")
 SUB_HEADER = struct.Struct("<QiiQQqQqQqQQQQ")
 DESCRIPTOR = struct.Struct("<qIIQ")
 RAW_CHECKED = 1 << 32  # in page_flags: the 32 bits below are a CRC-32
-NOTE = struct.Struct("<III")  # Elf64_Nhdr: name size, content size, type
 
 
 class Header(NamedTuple):
@@ -215,34 +214,3 @@ def pack_descriptors(
     if sys.byteorder == "big":
         words.byteswap()
     return words.tobytes()
-
-
-def pack_note(owner: bytes, kind: int, content: bytes) -> bytes:
-    """One ELF note with name and content padded to 4 bytes."""
-    name = owner + b"\0"
-    return b"".join(
-        (NOTE.pack(len(name), len(content), kind), name, bytes(-len(name) % 4), content, bytes(-len(content) % 4))
-    )
-
-
-class Note(NamedTuple):
-    """An ELF note: its owner, type, and where its content lies inside the notes."""
-
-    owner: bytes
-    kind: int
-    offset: int
-    size: int
-
-
-def notes_in(notes: bytes) -> Iterable[Note]:
-    """The ELF notes in order; what is cut or empty at the end is left out (crash_notes may end in zeros)."""
-    position = 0
-    while position + NOTE.size <= len(notes):
-        name_size, content_size, kind = NOTE.unpack_from(notes, position)
-        name = position + NOTE.size
-        content = name + name_size + -name_size % 4
-        if content + content_size > len(notes):
-            return
-        if name_size:
-            yield Note(notes[name : name + name_size].rstrip(b"\0"), kind, content, content_size)
-        position = content + content_size + -content_size % 4

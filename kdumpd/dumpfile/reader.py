@@ -29,10 +29,10 @@ from kdumpd.dumpfile.format import (
     Header,
     Layout,
     SubHeader,
-    notes_in,
 )
 from kdumpd.errors import DumpError, VmcoreError
 from kdumpd.vmcore.elf import AARCH64, X86_64
+from kdumpd.vmcore.notes import notes_in
 from kdumpd.vmcore.opened import OpenedFile
 from kdumpd.vmcore.paging import PageTables, page_tables
 from kdumpd.vmcore.printk import messages

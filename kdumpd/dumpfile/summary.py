@@ -13,9 +13,9 @@ import zlib
 from typing import NamedTuple
 
 from kdumpd import __version__
-from kdumpd.dumpfile.format import notes_in, pack_note
 from kdumpd.errors import DumpError
 from kdumpd.scan.selection import PageCounts
+from kdumpd.vmcore.notes import notes_in, pack_note
 
 OWNER = b"KDUMPD"
 KIND = 0x4B44  # no type that crash looks at without the owner's name (NT_PRSTATUS is 1)

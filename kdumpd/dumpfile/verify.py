@@ -17,11 +17,11 @@ from kdumpd.dumpfile.format import (
     RAW_CHECKED,
     Descriptor,
     Flags,
-    notes_in,
 )
 from kdumpd.dumpfile.reader import MACHINES, Dump
 from kdumpd.errors import DumpError, VmcoreError
 from kdumpd.vmcore.elf import AARCH64, X86_64
+from kdumpd.vmcore.notes import notes_in
 from kdumpd.vmcore.vmcoreinfo import VmcoreInfo
 
 READ_AHEAD = 1 << 20  # bytes of the file that are read at once; pages that follow each other share a read

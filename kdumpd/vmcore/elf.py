@@ -15,6 +15,7 @@ from struct import Struct
 from typing import NamedTuple, overload
 
 from kdumpd.errors import VmcoreError
+from kdumpd.vmcore.notes import entries, padded
 
 X86_64 = 62
 AARCH64 = 183
@@ -22,7 +23,6 @@ AARCH64 = 183
 _HEADER = Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 _PROGRAM_HEADER = Struct("<IIQQQQQQ")  # Elf64_Phdr
 _SECTION_HEADER = Struct("<IIQQQQIIQQ")  # Elf64_Shdr
-_NOTE_HEADER = Struct("<III")  # Elf64_Nhdr: name size, descriptor size, type
 
 _IDENT = b"\x7fELF\x02\x01\x01"  # ELF, 64 bits, little endian, version 1
 _ET_CORE = 4
@@ -231,7 +231,7 @@ def _check(segment: Segment, what: str, file_size: int) -> None:
 
 def with_note(core: ElfCore, content: bytes) -> ElfCore:
     """Return `core` with a VMCOREINFO note, found elsewhere, behind its own notes."""
-    notes = core.notes.ljust(len(core.notes) + 3 & ~3, b"\0")
+    notes = core.notes.ljust(padded(len(core.notes)), b"\0")
     (offset, size), _ = _survey([content], "VMCOREINFO in memory")
     return core._replace(notes=notes + content, vmcoreinfo=(len(notes) + offset, size))
 
@@ -245,23 +245,17 @@ def _survey(pieces: list[bytes], name: str) -> tuple[tuple[int, int], int]:
     prstatus_count = 0
     start = 0
     for piece in pieces:
-        position = 0
-        while position + _NOTE_HEADER.size <= len(piece):
-            name_size, size, kind = _NOTE_HEADER.unpack_from(piece, position)
-            if name_size == 0:
+        for note in entries(piece):
+            if not note.owner:
                 break
-            name_start = position + _NOTE_HEADER.size
-            descriptor = name_start + (name_size + 3 & ~3)
-            if descriptor + size > len(piece):
+            if note.offset + note.size > len(piece):
                 raise VmcoreError(
-                    f"{name}: the note at byte {start + position} of the notes has {name_size}+{size} bytes, "
-                    f"more than the {len(piece) - name_start} that are there: damaged notes"
+                    f"{name}: a note ends at byte {start + note.offset + note.size} of the notes, its segment at byte "
+                    f"{start + len(piece)}: damaged notes"
                 )
-            owner = piece[name_start : name_start + min(name_size, 16)].rstrip(b"\0")
-            if owner == b"VMCOREINFO" and not vmcoreinfo[1]:
-                vmcoreinfo = (start + descriptor, size)
-            elif owner == b"CORE" and kind == _NT_PRSTATUS:
+            if note.owner == b"VMCOREINFO" and not vmcoreinfo[1]:
+                vmcoreinfo = (start + note.offset, note.size)
+            elif note.owner == b"CORE" and note.kind == _NT_PRSTATUS:
                 prstatus_count += 1
-            position = descriptor + (size + 3 & ~3)
         start += len(piece)
     return vmcoreinfo, prstatus_count

@@ -7,13 +7,11 @@ start of a page of its own (kernel/vmcore_info.c, vmcoreinfo_note). Called by `v
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
 
 from kdumpd.vmcore.memory import WINDOW, Memory
+from kdumpd.vmcore.notes import NOTE, padded
 
-_HEADER = Struct("<III12s")  # Elf64_Nhdr and the name, padded
 _NAME = b"VMCOREINFO\0\0"
-_NAME_OFFSET = 12
 _ALIGNMENT = 4096
 _MOST_BYTES = 64 << 10  # of the note: a kernel's page at most
 _MOST_NOTES = 64  # that look like one: kernels that ran before, copies of files
@@ -42,10 +40,10 @@ def notes_in_memory(memory: Memory) -> Iterator[bytes]:
 def _in_window(memory: Memory, first: int, window: bytes) -> Iterator[bytes]:
     place = window.find(_NAME)
     while place >= 0:
-        physical = first + place - _NAME_OFFSET
-        if physical % _ALIGNMENT == 0 and place >= _NAME_OFFSET:
-            name_size, size, kind, _ = _HEADER.unpack_from(window, place - _NAME_OFFSET)
-            length = _HEADER.size + (size + 3 & ~3)
+        physical = first + place - NOTE.size
+        if physical % _ALIGNMENT == 0 and place >= NOTE.size:
+            name_size, size, kind = NOTE.unpack_from(window, place - NOTE.size)
+            length = NOTE.size + len(_NAME) + padded(size)
             if name_size == len(_NAME) - 1 and kind == 0 and 0 < size <= _MOST_BYTES:
                 covered = list(memory.covered(physical, physical + length))
                 if covered and covered[0] == (physical, physical + length):

@@ -12,7 +12,7 @@ import drgn
 import pytest
 
 from kdumpd.dumpfile import bitmap
-from kdumpd.dumpfile.format import Flags, notes_in
+from kdumpd.dumpfile.format import Flags
 from kdumpd.dumpfile.info import info
 from kdumpd.dumpfile.reader import Dump
 from kdumpd.dumpfile.verify import verify
@@ -20,6 +20,7 @@ from kdumpd.dumpfile.writer import WriteOptions, write_dump
 from kdumpd.errors import DumpError
 from kdumpd.policy.model import Compression, CompressionKind, PageKind
 from kdumpd.scan import user
+from kdumpd.vmcore.notes import notes_in
 from kdumpd.vmcore.vmcore import Vmcore
 from tests.lab import peers
 from tests.lab.libkdumpfile import LibKdumpFile

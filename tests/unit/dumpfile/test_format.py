@@ -13,9 +13,7 @@ from kdumpd.dumpfile.format import (
     Header,
     Layout,
     SubHeader,
-    notes_in,
     pack_descriptors,
-    pack_note,
 )
 from kdumpd.vmcore.vmcore import Uname
 
@@ -60,10 +58,3 @@ def test_bitmap_blocks_count_both_bitmaps_so_that_readers_take_the_dump_for_part
         5 * 4096,
         7 * 4096,
     )
-
-
-def test_notes_are_found_behind_each_other_and_a_cut_one_ends_the_list() -> None:
-    notes = pack_note(b"CORE", 1, bytes(336)) + pack_note(b"VMCOREINFO", 0, b"A=1\n\n")
-    found = list(notes_in(notes + bytes(12) + pack_note(b"CUT", 9, bytes(100))[:-50]))
-    assert [(note.owner, note.kind, note.size) for note in found] == [(b"CORE", 1, 336), (b"VMCOREINFO", 0, 5)]
-    assert notes[found[1].offset :][:5] == b"A=1\n\n"

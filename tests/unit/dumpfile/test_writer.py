@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdumpd.dumpfile import workers
-from kdumpd.dumpfile.format import COMPRESSION, Flags, notes_in
+from kdumpd.dumpfile.format import COMPRESSION, Flags
 from kdumpd.dumpfile.reader import Dump
 from kdumpd.dumpfile.verify import verify
 from kdumpd.dumpfile.writer import DumpReport, Progress, write_dump
@@ -19,6 +19,7 @@ from kdumpd.errors import DumpError, ScanError
 from kdumpd.policy.model import CompressionKind
 from kdumpd.scan.selection import BitmapSink, PageCounts
 from kdumpd.vmcore.memory import Memory
+from kdumpd.vmcore.notes import notes_in
 from kdumpd.vmcore.vmcore import Vmcore
 from tests.builders.vmcore import MIB, VmcoreBuilder
 from tests.unit.dumpfile import crash
