@@ -34,7 +34,7 @@ Emit = Callable[[Event], None]
 
 _NICE = 10  # a machine that comes up has better things to do than to read a dump
 _SLACK = 3600.0  # seconds by which a crash may seem to lie before the service's start, where a clock was set meanwhile
-_RANK = {State.VERIFIED: 3, State.DAMAGED: 2, State.INCOMPLETE: 1, State.MISSING: 0}
+_RANK = {state: -number for number, state in enumerate(State)}  # the best first there
 
 
 class Places(NamedTuple):
@@ -66,6 +66,7 @@ class Aftermath:
         before = ended.unclean(self._places.state, self._boot)
         if before is not None and any(crash.ended == before.boot_id for crash in known.crashes):
             before = None  # told already
+        known = self._again(found, known)
         groups = new_crashes(found, known)
         fits = bool(groups) and (before is None or _fits(groups[-1], before))
         for group in groups[:-1]:
@@ -101,6 +102,21 @@ class Aftermath:
             if text not in self._told:
                 self._told.append(text)
                 self._emit(Event("record-failed", text, f"{text}: what is told now is told again at the next start"))
+
+    def _again(self, found: Sequence[Shelf], known: Crashes) -> Crashes:
+        """What could not be read at an earlier run is read; what came of it is on record, and told where it is news."""
+        for folder in (folder for shelf in found for folder in shelf.folders if not folder.foreign):
+            number = known.place(folder.path, folder.identity)
+            old = None if number is None else known.crashes[number]
+            if number is None or old is None or old.state is not State.UNREAD:
+                continue
+            now = examine(folder)
+            now = now._replace(panic=now.panic or old.panic, pstore=old.pstore, found=old.found, ended=old.ended)
+            known = known.with_another(number, now)
+            if now.state is not State.UNREAD:
+                self._emit(telling.of_crash(now, folder, ()))
+            self._keep(known)
+        return known
 
     def _take(self, group: Sequence[Folder], known: Crashes, firmware: tuple[pstore.Record, ...], ends: str) -> Crashes:
         """One crash: each of its directories is examined and on record, the best last, and the event is told."""

@@ -26,9 +26,10 @@ _LARGEST = 4 << 20  # bytes of the file
 
 
 class State(enum.StrEnum):
-    """What became of a crash's dump."""
+    """What became of a crash's dump. `unread`: its bytes could not be had, and are asked for again at the next run."""
 
     VERIFIED = "verified"
+    UNREAD = "unread"
     DAMAGED = "damaged"
     INCOMPLETE = "incomplete"
     MISSING = "missing"
@@ -78,6 +79,10 @@ class Crashes(NamedTuple):
             gone = next((number for number, old in enumerate(crashes) if old.removed or old.path is None), 0)
             del crashes[gone]
         return self._replace(crashes=tuple(crashes))
+
+    def with_another(self, number: int, crash: Crash) -> Crashes:
+        """That entry is this one now."""
+        return self._replace(crashes=(*self.crashes[:number], crash, *self.crashes[number + 1 :]))
 
     def with_seen(self, records: tuple[str, ...]) -> Crashes:
         """These pstore records are told."""

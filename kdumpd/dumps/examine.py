@@ -1,5 +1,7 @@
 """A dump directory judged: its dump is read whole, every page of it, and what became of the crash is one value.
 
+Damaged is a dump whose bytes disagree; what could not be read at this moment says nothing of them.
+
 Called by `dumps.aftermath`. May import `dumps.told`, `dumps.folder`, `dumpfile` and `errors`.
 """
 
@@ -51,8 +53,9 @@ def _dump(folder: Folder) -> tuple[State, str, str]:
             result = verify(dump)
     except KdumpdError as error:
         return State.DAMAGED, str(error), panic
-    except OSError as error:
-        return State.DAMAGED, f"{path}: cannot be read: {error.strerror}", panic
+    except (OSError, MemoryError) as error:
+        why = error.strerror if isinstance(error, OSError) else "there is no memory for it"
+        return State.UNREAD, f"{path}: could not be read: {why}; it is read again at kdumpd.service's next start", panic
     if result.verdict == "good":
         return State.VERIFIED, "", panic
     if result.verdict == "incomplete":

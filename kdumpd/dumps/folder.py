@@ -186,9 +186,10 @@ def _outside(status: os.stat_result, name: str) -> Told:
 
 
 def _status(folder: int, name: str) -> os.stat_result | None:
+    """None where there is none; a disk that does not answer now says nothing of that."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
+    except FileNotFoundError:
         return None
 
 

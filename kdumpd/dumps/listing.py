@@ -42,6 +42,7 @@ class Listed(NamedTuple):
 
 _KINDS = {
     State.VERIFIED: Kind.COMPLETE,
+    State.UNREAD: Kind.UNVERIFIED,
     State.DAMAGED: Kind.DAMAGED,
     State.INCOMPLETE: Kind.INCOMPLETE,
     State.MISSING: Kind.INCOMPLETE,
@@ -64,7 +65,7 @@ def _listed(folder: Folder, known: Crashes) -> Listed:
     if place is not None:
         crash = known.crashes[place]
         kind, why, panic = _KINDS[crash.state], crash.why, crash.panic
-        if kind is Kind.COMPLETE and not folder.final:
+        if kind in (Kind.COMPLETE, Kind.UNVERIFIED) and not folder.final:
             kind, why = Kind.INCOMPLETE, why_none(folder)
     elif folder.foreign:
         kind, why, panic = Kind.FOREIGN, folder.foreign, ""

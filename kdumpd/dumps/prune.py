@@ -71,7 +71,8 @@ def _held(folder: Folder, known: Crashes, order: int) -> Held:
     place = known.place(folder.path, folder.identity)
     state = None if place is None else known.crashes[place].state
     whole = state is State.VERIFIED and folder.final
-    return Held(folder.path, order, folder.size, verified=whole, told=state is not None)
+    read = state not in (None, State.UNREAD)
+    return Held(folder.path, order, folder.size, verified=whole, told=read)
 
 
 def carry_out(decision: Decision, shelves: Sequence[Shelf], known: Crashes) -> tuple[Pruned, Crashes]:

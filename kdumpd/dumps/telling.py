@@ -52,6 +52,9 @@ def of_crash(crash: Crash, folder: Folder, others: Sequence[Crash]) -> Event:
     if crash.state is State.VERIFIED:
         reason = f"{panic}; its dump is whole: {crash.path}"
         message = f"{who} crashed {moment}: {panic}; {crash.path} ({shown_size(crash.size)}) was read whole and is good"
+    elif crash.state is State.UNREAD:
+        reason = f"{panic}; whether its dump is good is not known yet: {crash.why}"
+        message = f"{who} crashed {moment}: {panic}; whether the dump in {crash.path} is good is not known: {crash.why}"
     elif crash.state is State.DAMAGED:
         reason = f"{panic}; its dump is damaged: {crash.path}: {crash.why}"
         message = f"{who} crashed {moment}: {panic}; the dump in {crash.path} is DAMAGED: {crash.why}"

@@ -7,6 +7,7 @@ Nothing in them is believed: sizes are bounded, types are looked at, text is mad
 from __future__ import annotations
 
 import calendar
+import errno
 import json
 import os
 import re
@@ -61,7 +62,10 @@ def by_name(name: str) -> tuple[str, float | None]:
 
 
 def record(folder: int, name: str) -> Told:
-    """What kdumpd.json in an open directory called `name` tells, and the name where it does not."""
+    """What kdumpd.json in an open directory called `name` tells, and the name where it does not.
+
+    OSError where it is there and cannot be read at this moment.
+    """
     host, moment = by_name(name)
     try:
         document = json.loads(read(folder, RECORD, LARGEST_RECORD))
@@ -69,8 +73,6 @@ def record(folder: int, name: str) -> Told:
             raise DumpError(f"{RECORD} is no JSON object")
     except FileNotFoundError:
         return Told(host, moment, "", complete=False, failure="", problem=f"there is no {RECORD}")
-    except OSError as error:
-        return Told(host, moment, "", complete=False, failure="", problem=f"{RECORD}: {error.strerror}")
     except DumpError as error:
         return Told(host, moment, "", complete=False, failure="", problem=str(error))
     except (ValueError, RecursionError):
@@ -88,10 +90,10 @@ def record(folder: int, name: str) -> Told:
 
 
 def last_stage(folder: int) -> str:
-    """The step in which a capture died, "" where it left no stage file."""
+    """The step in which a capture died, "" where it left no stage file; OSError where that cannot be read now."""
     try:
         line = stage.read(read(folder, stage.NAME, 4096))
-    except (OSError, DumpError):
+    except (FileNotFoundError, DumpError):
         return ""
     if line is None:
         return "unknown: the stage file makes no sense"
@@ -113,7 +115,12 @@ def read(folder: int, name: str, most: int, *, tail: bool = False) -> bytes:
 
     DumpError for one that is no file, or larger than `most` bytes.
     """
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise DumpError(f"{name} is no plain file") from error
+        raise
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):

@@ -75,7 +75,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Crash:
-    """A crash that was found after it: `state` verified, damaged, incomplete or missing."""
+    """A crash that was found after it: `state` verified, unread, damaged, incomplete or missing."""
 
     time: float
     path: str | None

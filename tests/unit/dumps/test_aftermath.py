@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kdumpd.dumps import aftermath
+from kdumpd.dumpfile.reader import Dump
+from kdumpd.dumps import aftermath, examine
 from kdumpd.dumps.aftermath import Aftermath
 from kdumpd.dumps.crashes import State
 from kdumpd.dumps.telling import Event
@@ -64,6 +67,77 @@ def test_a_dump_with_a_page_that_does_not_read_is_damaged(rig: Rig) -> None:
     (crash,) = rig.record().crashes
     assert crash.state is State.DAMAGED
     assert crash.why in event.reason
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.EIO, "Input/output error"), OSError(errno.ENOMEM, "?"), MemoryError()]
+)
+def test_a_dump_that_could_not_be_read_is_not_damaged_and_is_read_again_at_the_next_run(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    path = rig.dump(1)
+    rig.running()
+
+    def failing(dump: Dump) -> None:
+        raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr(examine, "verify", failing)
+        (event,) = rig.run()
+        assert (event.event, "DAMAGED" in event.message) == ("crash-found", False)
+        assert event.reason.startswith(
+            f"{PANIC}; whether its dump is good is not known yet: {path}/vmcore: could not be"
+        )
+        assert event.reason.endswith("; it is read again at kdumpd.service's next start")
+        (crash,) = rig.record().crashes
+        assert crash.state is State.UNREAD
+        rig.boot("boot-3")
+        assert rig.run() == []
+    (event,) = rig.run()
+    assert event.reason == f"{PANIC}; its dump is whole: {path}"
+    (crash,) = rig.record().crashes
+    assert (crash.state, crash.why, crash.found, crash.ended) == (State.VERIFIED, "", "boot-2", "boot-1")
+    assert rig.run() == []
+
+
+def test_a_dump_that_could_not_be_read_stays_whatever_retention_says(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = rig.dump(1)
+
+    def failing(dump: Dump) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(examine, "verify", failing)
+        rig.run()
+        rig.dump(2), rig.dead(3)
+        rig.run(KEEP_ONE)
+    assert first.name in rig.names()
+
+
+@pytest.mark.parametrize("name", ["kdumpd.json", "stage.txt", "vmcore"])
+def test_a_directory_whose_files_cannot_be_read_now_is_looked_at_again_and_not_called_incomplete(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rig.dump(1) if name == "vmcore" else rig.dead(1)
+    stat, opens = os.stat, os.open
+
+    def no_stat(path: str, *arguments: Any, **options: Any) -> os.stat_result:
+        if path == name == "vmcore":
+            raise OSError(errno.EIO, "Input/output error")
+        return stat(path, *arguments, **options)
+
+    def no_open(path: str, *arguments: Any, **options: Any) -> int:
+        if path == name:
+            raise OSError(errno.EIO, "Input/output error")
+        return opens(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", no_stat)
+        patched.setattr(os, "open", no_open)
+        assert rig.run() == []
+        assert rig.record().crashes == ()
+    (event,) = rig.run()
+    assert event.event == ("crash-found" if name == "vmcore" else "crash-without-dump")
 
 
 def test_a_dump_that_is_none_is_damaged_in_one_line(rig: Rig) -> None:

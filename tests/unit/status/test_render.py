@@ -100,6 +100,13 @@ def test_a_crash_without_a_dump_is_loud() -> None:
     assert row(replace(STATUS, crash=None), "last crash") == "none on record"
 
 
+def test_a_dump_that_could_not_be_read_yet_is_called_so() -> None:
+    crash = Crash(NOW - 60, "/c/h-1", "unread", "/c/h-1/vmcore: could not be read: Input/output error", "a panic")
+    assert row(replace(STATUS, crash=crash), "last crash").endswith(
+        "1 minute ago: dump not read yet: /c/h-1 (/c/h-1/vmcore: could not be read: Input/output error); a panic"
+    )
+
+
 def test_a_rehearsal_of_something_else_proves_nothing_about_this() -> None:
     old = Rehearsal(NOW - 60, True, "6.0", "nmi", "", False, False)
     assert row(replace(STATUS, rehearsal=old), "rehearsal") == (
