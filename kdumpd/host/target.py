@@ -1,6 +1,6 @@
 """A target of the policy on this machine: from a directory to the device, file system and drivers below it.
 
-Called by `plan.gather`. May import the rest of `host` and `errors`.
+Called by `prove`, in processes apart. May import the rest of `host` and `errors`.
 """
 
 from __future__ import annotations

@@ -75,9 +75,9 @@ def load(
 ) -> Loaded:
     """The crash kernel is loaded, which the kernel itself confirms; a kernel that was loaded before is replaced.
 
-    `kexec` is the program's path when it is not the installed one. Raises LoadError with both system calls' refusals, or
-    with the one call that was not done within `deadline` seconds, after which another would only find the kernel busy;
-    and with whether a crash kernel is loaded still: both calls free the one that was (Linux kernel/kexec.c,
+    `kexec` is the program's path when it is not the installed one. Raises LoadError with both system calls' refusals,
+    or with the one call that was not done within `deadline` seconds, after which another would only find the kernel
+    busy; and with whether a crash kernel is loaded still: both calls free the one that was (Linux kernel/kexec.c,
     do_kexec_load, and kernel/kexec_file.c) before they know whether they can load another.
     """
     kexec = kexec or program.require("kexec", "kexec-tools")

@@ -12,7 +12,6 @@ from pathlib import Path
 from kdumpd.errors import HostError, KdumpdError, PolicyError
 from kdumpd.host import facts as host_facts
 from kdumpd.host import program
-from kdumpd.host import target as host_target
 from kdumpd.host.facts import HostFacts
 from kdumpd.host.target import Places, TargetFacts
 from kdumpd.image import build, memory
@@ -22,8 +21,9 @@ from kdumpd.plan import kernels, state
 from kdumpd.plan.situation import PolicyFile, Situation
 from kdumpd.policy import compiled, memmap
 from kdumpd.policy.model import Boot, Policy
+from kdumpd.prove import whereabouts
+from kdumpd.prove.whereabouts import Whereabouts
 from kdumpd.steps.build import BuildImage, CaptureTarget
-from kdumpd.target import superblock
 
 
 def obstacles(facts: HostFacts, load: bool) -> tuple[str, ...]:
@@ -54,16 +54,8 @@ def obstacles(facts: HostFacts, load: bool) -> tuple[str, ...]:
 
 def capture_target(facts: TargetFacts) -> CaptureTarget:
     """A target as the capture kernel will find it: by UUID, which a disk keeps when it is renamed."""
-    uuid = facts.uuid
-    if uuid is None:
-        try:
-            found = superblock.read(facts.node)
-        except OSError:
-            found = None
-        uuid = found.uuid if found is not None else None
-    device = f"UUID={uuid}" if uuid else facts.node
     return CaptureTarget(
-        device=device,
+        device=f"UUID={facts.uuid}" if facts.uuid else facts.node,
         fstype=facts.fstype,
         directory=facts.directory,
         path=facts.path,
@@ -87,16 +79,6 @@ def choose_boot(boot: Boot, targets: Iterable[TargetFacts]) -> tuple[str, str]:
             return "dracut", f"{layers}, which dracut's modules put together"
         return "direct", "every target is a plain local disk"
     return boot.value, "capture_kernel.boot says so"
-
-
-def _targets(policy: Policy, places: Places, root: Path, blocked: list[str]) -> tuple[TargetFacts, ...]:
-    found = []
-    for target in policy.targets:
-        try:
-            found.append(host_target.locate(target.path, places, root))
-        except HostError as error:
-            blocked.append(str(error))
-    return tuple(found)
 
 
 def _hints(policy: Policy, facts: HostFacts, blocked: list[str]) -> memmap.ResolvedHints:
@@ -154,14 +136,16 @@ def gather(
     load = root == Path("/") and not release
     if release or not load:
         facts = replace(facts, kernel=host_facts.kernel_files(release or kernels.newest(root), root))
-    found = _situation(policy, root, places, file, facts, load)
+    # Once for every kernel: a disk that does not answer costs its deadline.
+    sought = whereabouts.find([target.path for target in policy.targets], root, places)
+    found = _situation(policy, root, sought, file, facts, load)
     if not load:
         return replace(found, running=running if root == Path("/") else "")
     next_release = kernels.newer(root, running)
     ahead = None
     if next_release:
         theirs = replace(facts, kernel=host_facts.kernel_files(next_release, root))
-        ahead = replace(_situation(policy, root, places, file, theirs, load=False), running=running)
+        ahead = replace(_situation(policy, root, sought, file, theirs, load=False), running=running)
     record = found.state.loaded
     held = Found.UNKNOWN
     if facts.loaded and record is not None and record.pieces_boot_id == record.boot_id == facts.boot_id:
@@ -176,11 +160,13 @@ def gather(
     )
 
 
-def _situation(policy: Policy, root: Path, places: Places, file: PolicyFile, facts: HostFacts, load: bool) -> Situation:
+def _situation(
+    policy: Policy, root: Path, sought: tuple[Whereabouts, ...], file: PolicyFile, facts: HostFacts, load: bool
+) -> Situation:
     """The situation of one kernel."""
     release = facts.kernel.release
-    blocked = list(obstacles(facts, load))
-    targets = _targets(policy, places, root, blocked)
+    blocked = [*obstacles(facts, load), *(one.why for one in sought if one.facts is None)]
+    targets = tuple(one.facts for one in sought if one.facts is not None)
     hints = _hints(policy, facts, blocked)
     boot, boot_reason, line = "", "", ""
     try:

@@ -1,6 +1,6 @@
 """Work that may hang for ever, done by processes apart: a disk that does not answer takes its own process along alone.
 
-Called by `prove.proof`. May import the standard library alone.
+Called by `prove.proof` and `prove.whereabouts`. May import the standard library alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 Work = Callable[[], Mapping[str, Any]]
+
+DEADLINE = 20.0  # seconds for all that is tried at once: a disk that sleeps needs ten
 
 _LARGEST = 1 << 16  # bytes of an answer
 _REAPING = 0.2  # seconds that a killed process is waited for
@@ -42,14 +44,23 @@ def together(works: Sequence[Work], deadline: float) -> tuple[Answer, ...]:
     return tuple(_answer(process, end, deadline) for process in processes)
 
 
+def hung(failure: str) -> str:
+    """What to say of a disk whose process gave no answer."""
+    return f"{failure}: its disk hangs or is gone; see the kernel's log"
+
+
 def _start(work: Work) -> _Process:
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            # What it keeps open outlives its parent: the lock of kdumpd's state among it.
+            # What it keeps open outlives its parent: the lock of kdumpd's state among it, and a pipe whose reader
+            # waits for the end.
+            nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(theirs, 3)
+            for standard in range(3):
+                os.dup2(nowhere, standard)
             os.closerange(4, os.sysconf("SC_OPEN_MAX"))
             os.write(3, json.dumps(dict(work())).encode())
             code = 0

@@ -24,7 +24,6 @@ from kdumpd.prove import apart, probe, room
 
 NAME = "targets.json"
 VERSION = 1
-DEADLINE = 20.0  # seconds for all targets of a policy: a disk that sleeps needs ten
 
 
 class Proof(NamedTuple):
@@ -48,7 +47,7 @@ class Proof(NamedTuple):
 
 
 def prove(
-    policy: Policy, root: Path = Path("/"), places: Places | None = None, deadline: float = DEADLINE
+    policy: Policy, root: Path = Path("/"), places: Places | None = None, deadline: float = apart.DEADLINE
 ) -> tuple[Proof, ...]:
     """A proof for each target of the policy, in its order; nothing is raised for what is wrong with one."""
     where = places or Places()
@@ -86,7 +85,7 @@ def _tried(path: str, root: Path, places: Places) -> Mapping[str, Any]:
 
 
 def _proof(path: str, now: int, answer: apart.Answer, min_free: int, need: int) -> Proof:
-    failure = answer.failure and f"{answer.failure}: its disk hangs or is gone; see the kernel's log"
+    failure = answer.failure and apart.hung(answer.failure)
     failure = failure or str(answer.result.get("failure", ""))
     if failure:
         return Proof(path, now, False, None, _without_name(failure, path))

@@ -1,7 +1,7 @@
 """What file system a block device holds: its kind, UUID and label, read from the superblock.
 
 Sources: fs/ext4/ext4.h (struct ext4_super_block), fs/xfs/libxfs/xfs_format.h (xfs_dsb), include/uapi/linux/btrfs_tree.h
-(btrfs_super_block), the FAT specification's boot sector. Called by `target.device` and `plan.gather`. May import
+(btrfs_super_block), the FAT specification's boot sector. Called by `target.device` and `prove.whereabouts`. May import
 nothing of kdumpd.
 """
 

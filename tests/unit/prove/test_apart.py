@@ -46,3 +46,11 @@ def test_a_lock_that_the_caller_holds_is_not_held_by_what_hangs(tmp_path: Path) 
 
         (answer,) = together([open_files], deadline=5)
     assert f"{tmp_path}/lock" not in answer.result["files"]
+
+
+def test_what_hangs_keeps_no_pipe_open_whose_reader_waits_for_its_end() -> None:
+    def standard() -> Mapping[str, Any]:
+        return {"files": [str(Path(f"/proc/self/fd/{number}").readlink()) for number in range(3)]}
+
+    (answer,) = together([standard], deadline=5)
+    assert answer.result["files"] == [os.devnull] * 3
