@@ -2,7 +2,7 @@
 
     staging tree ─► dracut ─► its archive, without what only dracut's own tools read ─► + manifest ─► zstd ─► rename
 
-Called by `plan.carry` and by `rehearse`. May import `host`, `steps` and `errors`.
+Called by `plan.carry` and by `rehearse`. May import `host`, `steps`, `target.local`, `errors`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from kdumpd.image import (
     units,
 )
 from kdumpd.steps.build import BuildImage
+from kdumpd.target.local import sync_directory
 
 #: The kernel unpacks with a buffer of the frame's window: 128 KiB instead of the 8 MiB that level 19 would ask for.
 _WINDOW_LOG = 17
@@ -166,14 +167,6 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def place(image: Path, packed: bytes, described: manifest.Manifest, policy_json: str) -> None:
     """The image is in its place, on the disk, with its manifest and policy beside it.
 
@@ -192,10 +185,10 @@ def place(image: Path, packed: bytes, described: manifest.Manifest, policy_json:
             written[path] = path.with_name(f"{path.name}.new")
             _write(written[path], data)
         beside.unlink(missing_ok=True)
-        _sync_folder(image.parent)
+        sync_directory(str(image.parent))
         for path, temporary in written.items():
             temporary.replace(path)
-        _sync_folder(image.parent)
+        sync_directory(str(image.parent))
     finally:
         for temporary in written.values():
             temporary.unlink(missing_ok=True)

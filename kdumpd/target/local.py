@@ -1,7 +1,7 @@
 """A target on a local file system: the mounted device, room on it, and the directory that one crash gets.
 
-Mounting itself is handed in (`Mount`), since the system call lives in `capture.kernel`. Called by `capture`. May import
-`errors` and `target.device`.
+Mounting itself is handed in (`Mount`), since the system call lives in `capture.kernel`. Called by `capture`,
+`dumps` and `image`. May import `errors` and `target.device`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kdumpd.image import build, manifest
+from kdumpd.target.local import sync_directory
 from tests.unit.image.test_parts import INPUTS
 
 
@@ -34,7 +35,7 @@ def interrupted_after(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return call
 
     monkeypatch.setattr(Path, "replace", counted(Path.replace))
-    monkeypatch.setattr(build, "_sync_folder", counted(build._sync_folder))
+    monkeypatch.setattr(build, "sync_directory", counted(sync_directory))
 
 
 @pytest.mark.parametrize("calls", range(5))
