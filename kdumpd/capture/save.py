@@ -19,8 +19,9 @@ from kdumpd.policy.model import Compression, EngineChoice, PageKind
 from kdumpd.scan import engine, unfiltered
 from kdumpd.scan.engine import ScanOptions, ScanReport
 from kdumpd.scan.gather import GatheredPages
-from kdumpd.scan.selection import BitmapSink, Interval, PageCounts
+from kdumpd.scan.selection import BitmapSink, PageCounts, present_pages
 from kdumpd.target.local import INCOMPLETE, free_bytes, sync_directory
+from kdumpd.vmcore.memory import Range
 from kdumpd.vmcore.vmcore import Vmcore
 
 UNFILTERED = "unfiltered"
@@ -125,7 +126,7 @@ def save_dump(core: Vmcore, final: str, options: SaveOptions, watch: Watch | Non
 
 
 def _choose(core: Vmcore, level: PageKind, options: SaveOptions, sink: BitmapSink) -> Chosen:
-    frames = _frames(options.hands_off, core.page_size)
+    frames = present_pages(sorted(Range(start, end) for start, end in options.hands_off), core.page_size)
     if options.scan is None:
         return Chosen(unfiltered.scan(core, level, frames, sink), None)
     selected = engine.select(core, level, frames, sink, None, options.scan)
@@ -241,15 +242,3 @@ def _scan_as_json(scan: ScanReport | None) -> dict[str, Any] | None:
         "leaves": scan.leaves._asdict(),
         "pages_map": {**pages_map._asdict(), "leaves": pages_map.leaves._asdict()} if pages_map else None,
     }
-
-
-def _frames(ranges: tuple[tuple[int, int], ...], page_size: int) -> tuple[Interval, ...]:
-    """Every page frame that a byte range touches, as sorted intervals that do not overlap."""
-    merged: list[Interval] = []
-    for start, end in sorted(ranges):
-        first, last = start // page_size, -(-end // page_size)
-        if merged and first <= merged[-1].end:
-            merged[-1] = Interval(merged[-1].start, max(last, merged[-1].end))
-        elif first < last:
-            merged.append(Interval(first, last))
-    return tuple(merged)

@@ -49,7 +49,7 @@ class Interval(NamedTuple):
 
 
 def present_pages(ranges: Iterable[Range], page_size: int) -> tuple[Interval, ...]:
-    """The page frames with at least a byte in `ranges`, merged and ascending."""
+    """The page frames with at least a byte in the ascending `ranges`, merged and ascending."""
     merged: list[Interval] = []
     for physical in ranges:
         start, end = physical.start // page_size, -(-physical.end // page_size)
