@@ -1,6 +1,6 @@
 """What differs between then and now, in words: two policies, lists of drivers, files, targets, command lines. Pure.
 
-Called by `plan.reasons`. May import `host.modules`, `policy.units`, `plan.situation` and the standard library.
+Called by `plan.reasons`. May import `host.modules`, `policy`, `plan.situation` and the standard library.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kdumpd.host.modules import name_of
 from kdumpd.plan.situation import PolicyFile
+from kdumpd.policy.compiled import NOT_CARRIED
 from kdumpd.policy.units import render_size
 
 _SHOWN = 3  # names of files in a reason
@@ -70,14 +71,17 @@ class Change(NamedTuple):
 
 def policy(old_json: str | None, new_json: str, file: PolicyFile) -> tuple[Change, ...]:
     """A line for each key of the policy that changed: old and new value, and where it stands; one for all where the old
-    policy is not known."""
+    policy is not known; none where the old one has more than an image needs, and the same of what it does."""
     try:
         changes = changed_keys(json.loads(old_json or ""), json.loads(new_json))
     except ValueError:
         changes = ()
+    if changes and all(path in NOT_CARRIED for path, _, _ in changes):
+        return ()
     said = tuple(
         _change(f"the policy changed: {path}", _value_text(path, old), _value_text(path, new), _place(path, file))
         for path, old, new in changes
+        if path not in NOT_CARRIED
     )
     return said or (Change("the policy changed"),)
 

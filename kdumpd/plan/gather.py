@@ -181,7 +181,7 @@ def _situation(
         step = BuildImage(
             release=release,
             modules=facts.kernel.modules,
-            policy_json=compiled.to_json(policy),
+            policy_json=compiled.carried(policy),
             targets=tuple(capture_target(target) for target in targets),
             output=image,
             hostname=facts.hostname,

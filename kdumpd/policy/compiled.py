@@ -6,6 +6,7 @@ Written when the image is built, read in the capture kernel, so nothing but json
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from kdumpd.errors import PolicyError
 from kdumpd.policy.model import (
@@ -30,6 +31,9 @@ from kdumpd.policy.model import (
 )
 
 VERSION = 1
+
+#: What a capture kernel has no use for: it removes no dump, and of the retention only min_free binds it.
+NOT_CARRIED = ("retention.keep", "retention.max_size")
 
 Json = dict[str, object]
 
@@ -68,6 +72,11 @@ def to_json(policy: Policy) -> str:
         },
     }
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def carried(policy: Policy) -> str:
+    """The policy as an image carries it: those that differ in `NOT_CARRIED` alone give equal bytes."""
+    return to_json(replace(policy, retention=replace(policy.retention, keep=None, max_size=None)))
 
 
 def from_json(text: str) -> Policy:

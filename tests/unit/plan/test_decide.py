@@ -15,6 +15,8 @@ from kdumpd.plan.decide import Plan, decide
 from kdumpd.plan.differences import changed_keys
 from kdumpd.plan.line import paint
 from kdumpd.plan.situation import BuiltRecord, DiskState, LoadedRecord, PolicyFile, Situation
+from kdumpd.policy.compiled import carried, to_json
+from kdumpd.policy.load import parse
 from kdumpd.steps.build import BuildImage, CaptureTarget
 from kdumpd.steps.load import LoadCrashKernel
 
@@ -149,6 +151,21 @@ def test_a_changed_policy_names_each_key_with_both_values_and_its_line() -> None
 def test_a_policy_that_is_not_known_any_more_has_changed() -> None:
     situation = replace(with_inputs(policy_sha256="p2"), state=replace(ARMED.state, policy_json="{"))
     assert reasons(decide(situation))["BuildImage"] == ("the policy changed",)
+
+
+def test_what_no_image_uses_of_the_policy_makes_none_stale_and_is_no_reason() -> None:
+    old, new = parse(b"retention: {keep: 3, max_size: 1G, min_free: 1G}"), parse(b"retention: {min_free: 3G}")
+
+    def plan(before: str, after: str) -> Plan:
+        changed = with_inputs(policy_sha256="p2")
+        assert changed.step is not None
+        step, state = replace(changed.step, policy_json=after), replace(changed.state, policy_json=before)
+        return decide(replace(changed, step=step, state=state))
+
+    (reason,) = reasons(plan(to_json(old), carried(new)))["BuildImage"]
+    assert reason == "the policy changed: retention.min_free 1G to 3G"
+    # An image of before, in which the whole retention is.
+    assert plan(to_json(old), carried(old)).steps == ()
 
 
 def with_target(

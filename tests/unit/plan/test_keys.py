@@ -14,11 +14,11 @@ from tests.unit.host.machine import FakeMachine
 from tests.unit.image.elf import module
 from tests.unit.image.kerneltree import RELEASE, tree
 
-#: What a changed key is seen in. The image always carries the whole policy, whose hash its manifest has.
+#: What a changed key is seen in. The manifest has the hash of the policy, but for what no capture uses of it.
 POLICY = {"policy_sha256"}
 LINE = {"command line"}
 
-CASES = [
+CASES: list[tuple[str, set[str]]] = [
     ("dump: {level: 17}", POLICY),
     ("dump: {compression: zlib}", POLICY),
     ("dump: {dmesg: false}", POLICY),
@@ -32,8 +32,8 @@ CASES = [
     ("on_success: poweroff", POLICY),
     ("time_budget: 5min", POLICY),
     ("early: initramfs", POLICY),
-    ("retention: {keep: 3}", POLICY),
-    ("retention: {max_size: 1G}", POLICY),
+    ("retention: {keep: 3}", set()),
+    ("retention: {max_size: 1G}", set()),
     ("retention: {min_free: 1G}", POLICY),
     ("capture_kernel: {boot: dracut}", POLICY | {"boot"}),
     ("capture_kernel: {cpus: 2}", POLICY | LINE),
