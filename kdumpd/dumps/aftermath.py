@@ -66,7 +66,7 @@ class Aftermath:
         before = ended.unclean(self._places.state, self._boot)
         if before is not None and any(crash.ended == before.boot_id for crash in known.crashes):
             before = None  # told already
-        known = self._again(found, known)
+        known = self._again(found, renamed(found, known))
         groups = new_crashes(found, known)
         fits = bool(groups) and (before is None or _fits(groups[-1], before))
         for group in groups[:-1]:
@@ -181,6 +181,15 @@ class Aftermath:
             self._emit(Event("prune-failed", failed.why, failed.why))
         for remark in pruned.remarks:
             self._emit(Event("retention-unmet", remark, remark))
+
+
+def renamed(found: Sequence[Shelf], known: Crashes) -> Crashes:
+    """What somebody has renamed since is on record under the name that it has."""
+    for folder in (folder for shelf in found for folder in shelf.folders if not folder.foreign):
+        number = known.place(folder.path, folder.identity)
+        if number is not None and known.crashes[number].path != folder.path:
+            known = known.with_another(number, known.crashes[number]._replace(path=folder.path))
+    return known
 
 
 def new_crashes(found: Sequence[Shelf], known: Crashes) -> list[list[Folder]]:

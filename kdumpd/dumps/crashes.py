@@ -65,12 +65,20 @@ class Crashes(NamedTuple):
     seen: tuple[str, ...] = ()
 
     def place(self, path: str, identity: str) -> int | None:
-        """The entry of a directory, by number; None for one that was not found yet."""
+        """The entry of a directory, by number; None for one that was not found yet.
+
+        One that was renamed on its target since is known by what it is.
+        """
+        renamed = None
         for number in range(len(self.crashes) - 1, -1, -1):
             crash = self.crashes[number]
-            if crash.path == path and crash.identity == identity and not crash.removed:
+            if crash.identity != identity or crash.removed:
+                continue
+            if crash.path == path:
                 return number
-        return None
+            if renamed is None and crash.path and lasting(identity) and _beside(crash.path, path):
+                renamed = number
+        return renamed
 
     def with_crash(self, crash: Crash) -> Crashes:
         """One more; where they become too many, the oldest without a directory go first."""
@@ -95,13 +103,21 @@ class Crashes(NamedTuple):
         kept = tuple(crash for crash in self.crashes if crash not in missed)
         return self._replace(crashes=kept), ends or next((crash.ended for crash in missed if crash.ended), "")
 
-    def without(self, path: str, reason: str) -> Crashes:
+    def without(self, path: str, identity: str, reason: str) -> Crashes:
         """The directory is gone, for that reason."""
-        crashes = tuple(
-            crash._replace(removed=reason) if crash.path == path and not crash.removed else crash
-            for crash in self.crashes
-        )
-        return self._replace(crashes=crashes)
+        number = self.place(path, identity)
+        if number is None:
+            return self
+        return self.with_another(number, self.crashes[number]._replace(path=path, removed=reason))
+
+
+def lasting(identity: str) -> bool:
+    """Whether a directory's identity is its own for good: an inode is given again, and then another record is in it."""
+    return identity != "" and not identity.endswith("-0")
+
+
+def _beside(one: str, other: str) -> bool:
+    return os.path.dirname(one) == os.path.dirname(other)
 
 
 def read(folder: str = STATE_FOLDER) -> Crashes | None:

@@ -91,7 +91,7 @@ def carry_out(decision: Decision, shelves: Sequence[Shelf], known: Crashes) -> t
             failed.append(Failed(removal.path, str(error)))
             continue
         removed.append(removal)
-        known = known.without(removal.path, removal.reason)
+        known = known.without(removal.path, folders[removal.path].identity, removal.reason)
     return Pruned(tuple(removed), tuple(failed), decision.remarks), known
 
 

@@ -17,6 +17,9 @@ from kdumpd.status.records import Records, number, text
 from kdumpd.status.value import Crash, Image, Kernel, PolicyState, Rehearsal, Service, Status, Target, Verdict
 from kdumpd.steps.reason import Cause
 
+#: States of a crash whose dump has its final name.
+_WITH_A_DUMP = ("verified", "unread", "damaged")
+
 
 def assess(plan: Plan, situation: Situation, policy: PolicyState, records: Records, working: str = "") -> Status:
     """The status of a machine that can be looked at whole; `working` is the process that holds kdumpd's lock."""
@@ -161,13 +164,25 @@ def _crash(records: Records) -> Crash | None:
     if not records.crashes:
         return None
     last = records.crashes[-1]
-    path, removed = last.get("path"), text(last, "removed")
-    why = (text(last, "why"), f"removed since: {removed}" if removed else "")
+    path, state, more = last.get("path"), text(last, "state"), ""
+    path = path if isinstance(path, str) else None
+    removed, found = text(last, "removed"), records.dump
+    if removed:
+        path, state, more = None, "gone", f"removed since: {removed}: {path}; it was {state}"
+    elif found is not None and found.path is None:
+        lost = f"{path} is not there any more: removed or moved by hand, or its file system is not mounted"
+        path, state, more = None, "gone", f"{lost}; it was {state}"
+    elif found is not None and found.problem:
+        more = found.problem
+    elif found is not None and state in _WITH_A_DUMP and not found.dump:
+        path, state, more = found.path, "gone", f"its vmcore is not there any more; it was {state}"
+    elif found is not None and found.path != path:
+        path, more = found.path, f"renamed since, from {path}"
     return Crash(
         time=number(last, "time"),
-        path=path if isinstance(path, str) else None,
-        state=text(last, "state"),
-        why="; ".join(filter(None, why)),
+        path=path,
+        state=state,
+        why="; ".join(filter(None, (text(last, "why"), more))),
         panic=text(last, "panic"),
     )
 

@@ -1,7 +1,9 @@
 """The JSON records that other parts of kdumpd leave, read for `status`: what is missing or makes no sense is nothing.
 
+Where the last crash's directory is now is looked up as well.
+
 targets.json is by `prove`, rehearsal.json by `rehearse`, crashes.json by `dumps`, /run/kdumpd/service.json by
-`service`. Called by the verb `status`. May import `host`.
+`service`. Called by the verb `status`. May import `host` and `dumps`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdumpd.dumps.whereabouts import Found, find
 from kdumpd.host.process import started
 from kdumpd.host.statefile import folder
 
@@ -23,11 +26,15 @@ _LONGEST_PID = 10  # digits
 
 @dataclass(frozen=True)
 class Records:
-    """The documents as they are; `unread` names those that may not be read."""
+    """The documents as they are; `unread` names those that may not be read.
+
+    `dump` is where the directory of the last crash is now, None where it never had one.
+    """
 
     targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rehearsal: Mapping[str, Any] | None = None
     crashes: tuple[Mapping[str, Any], ...] = ()
+    dump: Found | None = None
     service: Mapping[str, Any] | None = None
     service_runs: bool = False
     unread: tuple[str, ...] = ()
@@ -61,11 +68,19 @@ def read(root: Path = Path("/"), run: Path = Path("/run"), proc: Path = Path("/p
         targets={str(target.get("path")): target for target in targets},
         rehearsal=rehearsal,
         crashes=crashes,
+        dump=_whereabouts(crashes[-1]) if crashes else None,
         service=service,
         service_runs=_runs(service or {}, proc),
         # One line for all that lies in one folder.
         unread=tuple(dict.fromkeys(str(kept) if Path(path).parent == kept else path for path in unread)),
     )
+
+
+def _whereabouts(crash: Mapping[str, Any]) -> Found | None:
+    path = crash.get("path")
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path or text(crash, "removed"):
+        return None
+    return find(path, text(crash, "identity"))
 
 
 def _runs(service: Mapping[str, Any], proc: Path) -> bool:

@@ -152,7 +152,7 @@ def _crash(crash: Crash | None, count: int, now: float) -> Line:
     why = f" ({crash.why})" if crash.why else ""
     panic = f"; {crash.panic}" if crash.panic else ""
     more = f"; {count} on record" if count > 1 else ""
-    style = Style.CARE if crash.state == "verified" else Style.BAD
+    style = Style.CARE if crash.state in ("verified", "gone") else Style.BAD
     return _row("last crash", f"{when}: {dump}{why}{panic}{more}", style)
 
 

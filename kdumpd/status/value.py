@@ -75,7 +75,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Crash:
-    """A crash that was found after it: `state` verified, unread, damaged, incomplete or missing."""
+    """A crash that was found after it: `state` verified, unread, damaged, incomplete, missing, or gone since.
+
+    `path` is where its directory is now, None without one.
+    """
 
     time: float
     path: str | None

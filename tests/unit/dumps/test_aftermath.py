@@ -262,6 +262,16 @@ def test_a_second_crash_under_the_same_name_is_found(rig: Rig) -> None:
     assert event.event == "crash-found"
 
 
+def test_a_dump_that_was_renamed_by_hand_is_no_second_crash(rig: Rig) -> None:
+    dump = rig.dump(1)
+    rig.run()
+    dump = dump.rename(dump.with_name("incident7-20261124-100001"))
+    rig.boot("boot-3")
+    assert rig.run() == []
+    (crash,) = rig.record().crashes
+    assert (crash.path, crash.state) == (str(dump), State.VERIFIED)
+
+
 def test_a_name_that_was_taken_is_another_crash(rig: Rig) -> None:
     rig.dump(1)
     folder = rig.dump(2, crash={"host": "web1", "time": 1795514401.0, "release": "6.1.0"})

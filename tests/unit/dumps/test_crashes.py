@@ -47,7 +47,16 @@ def test_a_directory_is_known_by_more_than_its_name() -> None:
     crashes = Crashes("b", (ONE,))
     assert crashes.place("/var/crash/web1-1", "7-8") == 0
     assert crashes.place("/var/crash/web1-1", "7-9") is None
-    assert crashes.without("/var/crash/web1-1", "why").place("/var/crash/web1-1", "7-8") is None
+    assert crashes.without("/var/crash/web1-1", "7-8", "why").place("/var/crash/web1-1", "7-8") is None
+
+
+def test_a_directory_that_was_renamed_on_its_target_is_known_by_what_it_is() -> None:
+    crashes = Crashes("b", (ONE, ONE._replace(path="/var/crash/web1-2", identity="9-0")))
+    assert crashes.place("/var/crash/incident-7", "7-8") == 0
+    assert crashes.place("/srv/copy/web1-1", "7-8") is None
+    assert crashes.place("/var/crash/web1-3", "9-0") is None  # without a record an inode alone proves nothing
+    gone = crashes.without("/var/crash/incident-7", "7-8", "why").crashes[0]
+    assert (gone.path, gone.removed) == ("/var/crash/incident-7", "why")
 
 
 json_values = st.recursive(

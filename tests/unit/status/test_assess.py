@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from kdumpd.loader.contents import Found
+from kdumpd.dumps.whereabouts import Found
+from kdumpd.loader import contents
 from kdumpd.plan.decide import decide
 from kdumpd.plan.situation import DiskState, Situation
 from kdumpd.status.assess import assess, from_outside, without_policy
@@ -42,7 +43,7 @@ def test_armed_is_what_plan_has_nothing_to_do_for_and_the_kernel_confirms() -> N
         (with_inputs(boot="dracut"), "the way it boots changed: direct to dracut"),
         (with_state(manifest=None), "the image has no readable manifest beside it"),
         (
-            replace(ARMED, memory=Found.OTHER),
+            replace(ARMED, memory=contents.Found.OTHER),
             "another program replaced the crash kernel, or its memory is damaged: it is not what kdumpd loaded",
         ),
         (
@@ -131,11 +132,49 @@ def test_a_dump_that_retention_took_says_so() -> None:
     entry = {"time": 1, "path": "/a", "state": "verified", "why": "", "removed": "more than 5 dumps"}
     found = status(ARMED, records=Records(crashes=(entry,))).crash
     assert found is not None
-    assert found.why == "removed since: more than 5 dumps"
+    assert (found.state, found.path) == ("gone", None)
+    assert found.why == "removed since: more than 5 dumps: /a; it was verified"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (Found("/c/a", dump=True), ("verified", "/c/a", "")),
+        (Found("/c/b", dump=True), ("verified", "/c/b", "renamed since, from /c/a")),
+        (Found("/c/a", dump=False), ("gone", "/c/a", "its vmcore is not there any more; it was verified")),
+        (
+            Found("/c/a", dump=True, problem="/c/a: Input/output error"),
+            ("verified", "/c/a", "/c/a: Input/output error"),
+        ),
+        (
+            Found(None, dump=False),
+            (
+                "gone",
+                None,
+                "/c/a is not there any more: removed or moved by hand, or its file system is not mounted; it was "
+                "verified",
+            ),
+        ),
+    ],
+)
+def test_a_dump_that_somebody_removed_or_renamed_is_not_told_as_it_was(
+    now: Found, said: tuple[str, str | None, str]
+) -> None:
+    entry = {"time": 1, "path": "/c/a", "state": "verified", "why": ""}
+    found = status(ARMED, records=Records(crashes=(entry,), dump=now)).crash
+    assert found is not None
+    assert (found.state, found.path, found.why) == said
+
+
+def test_a_crash_without_a_dump_keeps_its_directory() -> None:
+    entry = {"time": 1, "path": "/c/a", "state": "incomplete", "why": "no room"}
+    found = status(ARMED, records=Records(crashes=(entry,), dump=Found("/c/a", dump=False))).crash
+    assert found is not None
+    assert (found.state, found.path, found.why) == ("incomplete", "/c/a", "no room")
 
 
 def test_the_image_says_whether_the_reservation_was_seen_to_hold_it() -> None:
-    held = [status(replace(ARMED, memory=memory)).image for memory in (Found.SAME, Found.UNKNOWN)]
+    held = [status(replace(ARMED, memory=memory)).image for memory in (contents.Found.SAME, contents.Found.UNKNOWN)]
     assert [image.held for image in held if image] == [True, None]
 
 
