@@ -1,6 +1,6 @@
 """Ranges of physical memory, half-open (start, end) in bytes: joined, cut, and read from /proc/iomem.
 
-Pure. Called by `policy.memmap` and `policy.premap`. May import the standard library alone.
+Pure. Called by `policy.memmap` and `policy.premap`. May import `host.iomem` alone.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-ByteRange = tuple[int, int]
+from kdumpd.host import iomem
 
-_RESOURCE = re.compile(r" *([0-9a-f]+)-([0-9a-f]+) : (.+)")
+ByteRange = tuple[int, int]
 
 
 def merged(ranges: Iterable[ByteRange]) -> tuple[ByteRange, ...]:
@@ -50,13 +50,11 @@ def shown(ranges: Iterable[ByteRange], between: str) -> str:
     return between.join(f"{start:#x}-{end:#x}" for start, end in ranges)
 
 
-def resources(iomem: str) -> dict[str, list[ByteRange]]:
+def resources(text: str) -> dict[str, list[ByteRange]]:
     """The ranges of each name in the text of /proc/iomem; names are `folded`."""
     named: dict[str, list[ByteRange]] = {}
-    for line in iomem.splitlines():
-        match = _RESOURCE.fullmatch(line)
-        if match:
-            named.setdefault(folded(match[3]), []).append((int(match[1], 16), int(match[2], 16) + 1))
+    for found in iomem.resources(text):
+        named.setdefault(folded(found.name), []).append((found.start, found.end))
     return named
 
 

@@ -1,14 +1,16 @@
 """The first kernel's own numbers about its memory, in pages: what the dump's counts are measured against.
 
 Made in the guest from /proc/vmstat and /proc/iomem right before the crash; after an OOM panic, when they are long out
-of date, from the kernel's own Mem-Info lines in its log. Used by `rehearse.guest` and `rehearse.judge`. May import the
-standard library alone.
+of date, from the kernel's own Mem-Info lines in its log. Used by `rehearse.guest` and `rehearse.judge`. May import
+`host.iomem`.
 """
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
+
+from kdumpd.host import iomem
 
 PAGE = 4096
 
@@ -28,7 +30,7 @@ class Numbers(NamedTuple):
     slab: int
 
 
-def from_guest(vmstat: str, meminfo: str, iomem: str) -> Numbers:
+def from_guest(vmstat: str, meminfo: str, resources: str) -> Numbers:
     """The numbers in the texts of /proc/vmstat, /proc/meminfo and /proc/iomem."""
     stat = {name: int(value) for name, value in (line.split() for line in vmstat.splitlines())}
     lru = sum(
@@ -36,7 +38,7 @@ def from_guest(vmstat: str, meminfo: str, iomem: str) -> Numbers:
         for list_name in ("active_anon", "inactive_anon", "active_file", "inactive_file", "unevictable")
     )
     return Numbers(
-        memory=system_ram(iomem),
+        memory=system_ram(resources),
         free=stat["nr_free_pages"],
         anonymous=stat["nr_anon_pages"],
         hugetlb=_hugetlb_pages(meminfo),
@@ -72,16 +74,14 @@ def from_oom_report(log: str, before: Numbers) -> Numbers | None:
         return None
 
 
-def system_ram(iomem: str) -> int:
+def system_ram(text: str) -> int:
     """Pages of System RAM in /proc/iomem's text, without what is reserved for the capture kernel."""
     pages = 0
-    for line in iomem.splitlines():
-        entry, _, name = line.partition(" : ")
-        start, _, end = entry.strip().partition("-")
-        size = (int(end, 16) + 1 - int(start, 16)) // PAGE
-        if name == "System RAM" and not line.startswith(" "):
+    for found in iomem.resources(text):
+        size = (found.end - found.start) // PAGE
+        if found.name == "System RAM" and not found.nested:
             pages += size
-        elif name == "Crash kernel":
+        elif found.name == iomem.CRASH_KERNEL:
             pages -= size
     return pages
 
