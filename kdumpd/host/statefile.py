@@ -5,6 +5,7 @@ Called by what keeps a record there (`prove`, `rehearse`). May import `errors`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -13,6 +14,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from kdumpd.errors import HostError
+
+#: What to do where nothing can be written, by the system's error number.
+_REMEDIES = {
+    errno.EACCES: "run it as root",
+    errno.EPERM: "run it as root",
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EROFS: "see the kernel's log for why it is read-only, and mount it to be written",
+}
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a file there that cannot be written."""
+    return _REMEDIES.get(error.errno or 0, "make that folder one it can write to")
 
 
 def folder(root: Path) -> Path:
@@ -34,8 +49,7 @@ def replace(path: Path, document: Mapping[str, object]) -> None:
             os.fsync(stream.fileno())
         Path(temporary).replace(path)
     except OSError as error:
-        remedy = "run it as root" if isinstance(error, PermissionError) else "make that folder one it can write to"
-        raise HostError(f"{path}: cannot be written: {error.strerror}; {remedy}") from error
+        raise HostError(f"{path}: cannot be written: {error.strerror}; {remedy(error)}") from error
     finally:
         if temporary:
             with suppress(FileNotFoundError):

@@ -84,10 +84,12 @@ def _load(step: LoadCrashKernel, situation: Situation, root: Path, say: Say) -> 
         cpus=facts.hardware.cpus,
         memory=facts.hardware.memory,
     )
-    state.record(root, record)
+    kept = state.record(root, record)
     call = "kexec_file_load" if loaded.call is kexec.Call.FILE else "kexec_load"
     why = f" (kexec_file_load was refused: {loaded.refusal})" if loaded.refusal else ""
     say(f"loaded kernel {step.release} by {call}{why}; the kernel confirms it{_seen(record.pieces)}")
+    if kept:
+        say(kept)
 
 
 def _seen(pieces: Iterable[Piece]) -> str:

@@ -28,7 +28,7 @@ def record_beside(image: Path) -> Path:
 def keep(situation: Situation, root: Path, say: Callable[[str], None], proc: Path = Path("/proc")) -> None:
     """The next boot of this situation's kernel finds what is loaded now, or would be if that kernel ran.
 
-    What is done to the host's initramfs is told by `say`, a failure too: this boot is armed without it.
+    What is done to the host's initramfs is told by `say`, and every failure: this boot is armed without it.
     """
     facts, image = situation.facts, situation.image
     image_sha256 = state.sha256_of(image)
@@ -45,7 +45,12 @@ def keep(situation: Situation, root: Path, say: Callable[[str], None], proc: Pat
         nodes=dict(situation.nodes),
     )
     document = {"version": state.VERSION, **asdict(record)}
-    statefile.replace(record_beside(image), document)
+    try:
+        statefile.replace(record_beside(image), document)
+    except HostError as error:
+        # What lies there is of before, and loaded only where it still fits.
+        say(f"early loading at the next boot: {error}")
+        return
     early = compiled.from_json(situation.step.policy_json).early
     try:
         asked = wants_initramfs(early, statefile.folder(root), proc)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,11 @@ def built_beside(image: Path) -> Path:
 def loaded_file(root: Path) -> Path:
     """Where the record of the last load lies."""
     return folder(root) / "loaded.json"
+
+
+def kept_file(root: Path) -> Path:
+    """Where that record lies until the next boot when it cannot be written in its place: it counts in one boot only."""
+    return root / "run" / "kdumpd" / "loaded.json"
 
 
 def disarmed_file(run: Path = Path("/run")) -> Path:
@@ -121,7 +126,7 @@ def _loaded(text: str | None) -> LoadedRecord | None:
 
 def read_loaded(root: Path) -> LoadedRecord | None:
     """The record of the last load; None without one that makes sense."""
-    return _loaded(_read(loaded_file(root)))
+    return _loaded(_read(kept_file(root))) or _loaded(_read(loaded_file(root)))
 
 
 def _built(text: str | None) -> BuiltRecord | None:
@@ -172,9 +177,22 @@ def _document(loaded: LoadedRecord) -> dict[str, object]:
     return {"version": VERSION, **asdict(loaded), "pieces": [*map(list, loaded.pieces)]}
 
 
-def record(root: Path, loaded: LoadedRecord) -> None:
-    """The record of the last load is replaced in one step."""
-    statefile.replace(loaded_file(root), _document(loaded))
+def record(root: Path, loaded: LoadedRecord) -> str:
+    """The record of the last load is replaced in one step. Where its place cannot be written (a full disk), it is kept
+    in memory for this boot, and what came back says why; "" otherwise.
+
+    Without one, what kdumpd itself has loaded would be another program's, to be loaded again and again.
+    """
+    kept = kept_file(root)
+    try:
+        statefile.replace(loaded_file(root), _document(loaded))
+    except HostError as error:
+        with suppress(OSError):
+            kept.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        statefile.replace(kept, _document(loaded))
+        return f"{error}; until then what is loaded is on record for this boot alone, in {kept}"
+    kept.unlink(missing_ok=True)
+    return ""
 
 
 def record_build(image: Path, built: BuiltRecord) -> None:
@@ -205,6 +223,15 @@ def lock_mark(root: Path) -> int:
     return found.st_mtime_ns if found.st_size else 0
 
 
+def _sign(descriptor: int) -> None:
+    """The lock names this process and has another mark. Its one block is never given up: a full disk has no other."""
+    try:
+        os.pwrite(descriptor, f"{os.getpid()}\n".ljust(16).encode(), 0)
+    except OSError:
+        with suppress(OSError):
+            os.utime(descriptor)
+
+
 @contextmanager
 def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[int]:
     """Holds the one lock of everything that changes something; `waiting` is told when another holds it.
@@ -216,9 +243,8 @@ def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[int]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        remedy = "run it as root" if isinstance(error, PermissionError) else "make that folder one it can write to"
         raise HostError(
-            f"{error.filename}: {error.strerror}; kdumpd keeps its images and records there: {remedy}"
+            f"{error.filename}: {error.strerror}; kdumpd keeps its images and records there: {statefile.remedy(error)}"
         ) from error
     try:
         try:
@@ -228,8 +254,7 @@ def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[int]:
             waiting(f"another kdumpd (process {process}) is at work; waiting for it to end")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         mark = os.fstat(descriptor).st_mtime_ns if os.fstat(descriptor).st_size else 0
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _sign(descriptor)
         yield mark
     finally:
         os.close(descriptor)

@@ -103,3 +103,13 @@ def test_what_was_loaded_before_the_file_systems_is_looked_for_once(rig: Rig) ->
     assert (record.pieces, record.pieces_boot_id, rig.looked) == (PIECES, "boot-1", ["irqpoll"])
     rig.carry(ARMED)
     assert rig.looked == ["irqpoll"]
+
+
+def test_a_load_whose_record_cannot_be_written_is_told_and_no_reason_to_load_again(rig: Rig) -> None:
+    (state.loaded_file(rig.root) / "x").mkdir(parents=True)
+    record = rig.carry(UNLOADED)
+    assert record is not None
+    assert len(rig.said) == 2
+    assert rig.said[1].startswith(f"{state.loaded_file(rig.root)}: cannot be written: Is a directory; ")
+    known = replace(ARMED.state, loaded=replace(record, image_sha256=ARMED.state.image_sha256))
+    assert decide(replace(ARMED, state=known)).steps == ()

@@ -54,6 +54,16 @@ def test_a_kernel_that_does_not_run_yet_has_a_record_of_no_boot(tmp_path: Path) 
     assert record["boot_id"] == ""
 
 
+def test_a_record_that_cannot_be_written_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    situation, said = armed(tmp_path), list[str]()
+    (nextboot.record_beside(situation.image) / "x").mkdir(parents=True)
+    nextboot.keep(situation, tmp_path, said.append, machine(tmp_path))
+    (line,) = said
+    assert line.startswith(
+        f"early loading at the next boot: {nextboot.record_beside(situation.image)}: cannot be writt"
+    )
+
+
 def test_without_an_image_there_is_no_record(tmp_path: Path) -> None:
     situation = armed(tmp_path)
     situation.image.unlink()

@@ -92,6 +92,33 @@ def test_a_record_is_read_back(tmp_path: Path) -> None:
     assert state.read(tmp_path, "6.1").loaded == RECORD
 
 
+def test_a_record_that_cannot_be_written_is_kept_for_this_boot_until_it_can(tmp_path: Path) -> None:
+    before, now = replace(RECORD, boot_id="boot-0"), replace(RECORD, command_line="quiet")
+    state.record(tmp_path, before)
+    place = state.loaded_file(tmp_path)
+    # What no file can replace, for root neither.
+    place.unlink()
+    (place / "x").mkdir(parents=True)
+    said = state.record(tmp_path, now)
+    assert said.startswith(f"{place}: cannot be written: Is a directory; ")
+    assert said.endswith(f"on record for this boot alone, in {tmp_path}/run/kdumpd/loaded.json")
+    assert state.read_loaded(tmp_path) == now
+    assert state.kept_file(tmp_path).stat().st_mode & 0o777 == 0o600
+    (place / "x").rmdir()
+    place.rmdir()
+    assert state.record(tmp_path, RECORD) == ""
+    assert state.read_loaded(tmp_path) == RECORD
+    assert not state.kept_file(tmp_path).exists()
+
+
+def test_a_lock_on_a_full_disk_is_a_lock(tmp_path: Path) -> None:
+    folder = statefile.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "lock").symlink_to("/dev/full")
+    with state.locked(tmp_path, lambda _: None):
+        pass
+
+
 def test_the_second_waits_for_the_first_and_says_so(tmp_path: Path) -> None:
     said: list[str] = []
     order: list[str] = []
