@@ -10,6 +10,7 @@ from kdumpd.dumps import crashes
 from kdumpd.dumps.crashes import Crashes
 from kdumpd.dumps.folder import shelves
 from kdumpd.dumps.listing import Listed, listing
+from kdumpd.dumps.owner import this_host
 from kdumpd.errors import DumpError, HostError
 from kdumpd.policy.load import load
 from kdumpd.policy.units import shown_size
@@ -18,12 +19,12 @@ from kdumpd.target.local import utc
 VERSION = 1
 
 
-def run(options: argparse.Namespace, state: str = crashes.STATE_FOLDER) -> int:
+def run(options: argparse.Namespace, state: str = crashes.STATE_FOLDER, proc: str = "/proc") -> int:
     """Prints the list; 0, or 1 when a target or the record of verified dumps could not be read, after what could."""
     targets = tuple(target.path for target in load(options.policy).targets)
     found, problems = shelves(targets)
     known, doubt = _known(state)
-    listed = listing(found, known)
+    listed = listing(found, known, this_host(proc))
     if options.json:
         document = {
             "version": VERSION,

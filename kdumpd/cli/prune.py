@@ -9,6 +9,7 @@ import sys
 from kdumpd.dumps import crashes, prune
 from kdumpd.dumps.crashes import Crashes
 from kdumpd.dumps.folder import shelves
+from kdumpd.dumps.owner import this_host
 from kdumpd.dumps.prune import Pruned
 from kdumpd.policy.load import load
 from kdumpd.policy.units import shown_size
@@ -16,18 +17,19 @@ from kdumpd.policy.units import shown_size
 VERSION = 1
 
 
-def run(options: argparse.Namespace, state: str = crashes.STATE_FOLDER) -> int:
+def run(options: argparse.Namespace, state: str = crashes.STATE_FOLDER, proc: str = "/proc") -> int:
     """Removes, or with --dry-run names, what goes; 0, or 1 when a target or a dump could not be dealt with."""
     policy = load(options.policy)
     targets = tuple(target.path for target in policy.targets)
     with crashes.locked(lambda line: print(f"kdumpd prune: {line}", file=sys.stderr, flush=True), state):
         known = crashes.read(state) or Crashes()
         found, problems = shelves(targets)
-        decision = prune.plan(found, known, policy.retention)
+        host = this_host(proc)
+        decision = prune.plan(found, known, policy.retention, host)
         if options.dry_run:
             pruned = Pruned(decision.removals, (), decision.remarks)
         else:
-            pruned, known = prune.carry_out(decision, found, known)
+            pruned, known = prune.carry_out(decision, found, known, host)
             problems = (*problems, *_recorded(known, state))
     if options.json:
         document = {

@@ -23,6 +23,7 @@ from kdumpd.dumps.ended import Ended
 from kdumpd.dumps.evidence import keep
 from kdumpd.dumps.examine import examine
 from kdumpd.dumps.folder import Folder, Shelf, shelves
+from kdumpd.dumps.owner import owns, this_host
 from kdumpd.dumps.telling import OLDEST, Event
 from kdumpd.errors import DumpError, KdumpdError, PolicyError
 from kdumpd.policy.compiled import from_json
@@ -55,6 +56,7 @@ class Aftermath:
         self._emit = emit
         self._told: list[str] = []
         self._boot = ended.boot_id(places.proc)
+        self._host = this_host(places.proc)
 
     def run(self, *, retain: bool) -> None:
         """Everything new is on record and told; with `retain`, what the policy does not keep is gone."""
@@ -62,8 +64,11 @@ class Aftermath:
         found, problems = shelves(self._targets)
         for problem in problems:
             self._emit(Event("target-failed", problem, f"dumps there cannot be looked at: {problem}"))
-        firmware = tuple(one for one in pstore.records(self._places.pstore) if one.key not in known.seen)
         before = ended.unclean(self._places.state, self._boot)
+        # What other machines keep on a target that they share with this one is theirs to tell and to take away.
+        hosts = (self._host, before.host if before is not None else "")
+        found = tuple(one._replace(folders=tuple(each for each in one.folders if owns(hosts, each))) for one in found)
+        firmware = tuple(one for one in pstore.records(self._places.pstore) if one.key not in known.seen)
         if before is not None and any(crash.ended == before.boot_id for crash in known.crashes):
             before = None  # told already
         known = self._again(found, renamed(found, known))
@@ -150,7 +155,7 @@ class Aftermath:
         moment = max(times) if times else ended.boot_time()
         unseen = [path for path in self._targets if not os.path.isdir(path)]
         reason = telling.missing_reason(before, moment, panicked=bool(firmware), timed=bool(times))
-        kept = keep(firmware, [shelf.path for shelf in found], moment, reason)
+        kept = keep(firmware, [shelf.path for shelf in found], self._host, moment, reason)
         for problem in kept.problems:
             self._emit(Event("target-failed", problem, f"pstore records cannot be copied: {problem}"))
         crash = Crash(
@@ -171,8 +176,8 @@ class Aftermath:
 
     def _retain(self, known: Crashes) -> None:
         found, _ = shelves(self._targets)
-        decision = prune.plan(found, known, self._policy.retention)
-        pruned, known = prune.carry_out(decision, found, known)
+        decision = prune.plan(found, known, self._policy.retention, self._host)
+        pruned, known = prune.carry_out(decision, found, known, self._host)
         self._keep(known)
         for removal in pruned.removed:
             text = f"removed {removal.path} ({shown_size(removal.size)}): {removal.reason}"

@@ -16,11 +16,13 @@ _LATEST = 1e11  # seconds since 1970 that no clock has
 
 
 class Ended(NamedTuple):
-    """A boot that was not shut down: since when the service ran in it, and whether it was armed (None: unknown)."""
+    """A boot that was not shut down: since when the service ran in it, whether it was armed (None: unknown), and under
+    which name the machine went ("": unknown)."""
 
     boot_id: str
     since: float | None
     armed: bool | None
+    host: str = ""
 
 
 def boot_id(proc: str = "/proc") -> str:
@@ -54,4 +56,6 @@ def unclean(folder: str, present: str) -> Ended | None:
         return None
     if isinstance(since, bool) or not isinstance(since, int | float) or not 0 <= since < _LATEST:
         since = None
-    return Ended(boot[:64], since, armed if isinstance(armed, bool) else None)
+    host = document.get("host")
+    name = host if isinstance(host, str) else ""
+    return Ended(boot[:64], since, armed if isinstance(armed, bool) else None, name)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,13 +24,13 @@ class Kept(NamedTuple):
     problems: tuple[str, ...]
 
 
-def keep(firmware: tuple[pstore.Record, ...], targets: Sequence[str], moment: float, reason: str) -> Kept:
+def keep(firmware: tuple[pstore.Record, ...], targets: Sequence[str], host: str, moment: float, reason: str) -> Kept:
     """The records lie on the first target that takes them; without records nothing is made."""
     problems: list[str] = []
     for target in targets if firmware else ():
         try:
-            path = make_directory(target.rstrip("/"), socket.gethostname(), moment)
-            _write_record(path, moment, reason)
+            path = make_directory(target.rstrip("/"), host, moment)
+            _write_record(path, host, moment, reason)
             copies = pstore.copy(firmware, path)
             with folder.opened(path, follow=False) as here:
                 name = folder.identity(os.fstat(here), os.stat(told.RECORD, dir_fd=here))
@@ -44,12 +43,12 @@ def keep(firmware: tuple[pstore.Record, ...], targets: Sequence[str], moment: fl
     return Kept(None, "", tuple(one.path for one in firmware), tuple(problems))
 
 
-def _write_record(path: str, moment: float, reason: str) -> None:
+def _write_record(path: str, host: str, moment: float, reason: str) -> None:
     """A kdumpd.json like the runner's, as far as it is known."""
     document = {
         "format": 1,
         "complete": False,
-        "crash": {"host": socket.gethostname(), "time": moment, "release": "", "machine": ""},
+        "crash": {"host": host, "time": moment, "release": "", "machine": ""},
         "failure": reason,
     }
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

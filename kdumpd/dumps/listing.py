@@ -13,6 +13,7 @@ from kdumpd.dumps import told
 from kdumpd.dumps.crashes import Crashes, State
 from kdumpd.dumps.examine import why_none
 from kdumpd.dumps.folder import Folder, Shelf, opened
+from kdumpd.dumps.owner import owns
 from kdumpd.dumps.prune import ordered
 
 
@@ -49,17 +50,17 @@ _KINDS = {
 }
 
 
-def listing(shelves: Sequence[Shelf], known: Crashes) -> list[Listed]:
-    """Every dump of every target, the newest first; those of other programs last, by time."""
+def listing(shelves: Sequence[Shelf], known: Crashes, host: str) -> list[Listed]:
+    """Every dump of every target, the newest first; those of other programs last, by time. `host` is this machine."""
     own: list[Listed] = []
     foreign: list[Listed] = []
     for folder in ordered(shelves, known):
-        (foreign if folder.foreign else own).append(_listed(folder, known))
+        (foreign if folder.foreign else own).append(_listed(folder, known, host))
     foreign.sort(key=lambda one: (one.time or 0.0, one.path))
     return [*reversed(own), *reversed(foreign)]
 
 
-def _listed(folder: Folder, known: Crashes) -> Listed:
+def _listed(folder: Folder, known: Crashes, host: str) -> Listed:
     tells = folder.told
     place = None if folder.foreign else known.place(folder.path, folder.identity)
     if place is not None:
@@ -70,7 +71,9 @@ def _listed(folder: Folder, known: Crashes) -> Listed:
     elif folder.foreign:
         kind, why, panic = Kind.FOREIGN, folder.foreign, ""
     elif folder.final:
-        kind, why, panic = Kind.UNVERIFIED, tells.problem or "not read since; the service does at its start", ""
+        mine = "not read since; the service does at its start"
+        unread = mine if owns((host,), folder) else f"of another host, {tells.host}, which reads it itself"
+        kind, why, panic = Kind.UNVERIFIED, tells.problem or unread, ""
     else:
         kind, why, panic = Kind.INCOMPLETE, why_none(folder), ""
     if not panic and not folder.foreign:

@@ -8,16 +8,19 @@ and never followed, and what another file system or another user holds stays. Ca
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from kdumpd.dumps.crashes import Crashes, State
 from kdumpd.dumps.folder import Folder, Shelf, identity, opened
+from kdumpd.dumps.owner import owns
 from kdumpd.dumps.retention import Decision, Held, Removal, Target, decide
 from kdumpd.dumps.told import RECORD
 from kdumpd.errors import TargetError
 from kdumpd.policy.model import Retention
+from kdumpd.target.local import safe_name
 
 HIDDEN = ".kdumpd-removed-"
 _DEEPEST = 64
@@ -52,15 +55,15 @@ def ordered(shelves: Sequence[Shelf], known: Crashes) -> list[Folder]:
     return sorted((folder for shelf in shelves for folder in shelf.folders), key=rank)
 
 
-def plan(shelves: Sequence[Shelf], known: Crashes, retention: Retention) -> Decision:
-    """What goes of the dumps on these targets; directories of others have no part in it."""
+def plan(shelves: Sequence[Shelf], known: Crashes, retention: Retention, host: str) -> Decision:
+    """What goes of this host's dumps on these targets; those of other hosts and programs have no part in it."""
     order = {folder.path: number for number, folder in enumerate(ordered(shelves, known))}
     targets = tuple(
         Target(
             shelf.path,
             shelf.device,
             shelf.free,
-            tuple(_held(folder, known, order[folder.path]) for folder in shelf.folders if not folder.foreign),
+            tuple(_held(folder, known, order[folder.path]) for folder in shelf.folders if owns((host,), folder)),
         )
         for shelf in shelves
     )
@@ -75,15 +78,15 @@ def _held(folder: Folder, known: Crashes, order: int) -> Held:
     return Held(folder.path, order, folder.size, verified=whole, told=read)
 
 
-def carry_out(decision: Decision, shelves: Sequence[Shelf], known: Crashes) -> tuple[Pruned, Crashes]:
-    """All that was decided is done, and what an earlier run left hidden is gone; the record as it is now to be written.
+def carry_out(decision: Decision, shelves: Sequence[Shelf], known: Crashes, host: str) -> tuple[Pruned, Crashes]:
+    """All that was decided is done, and what an earlier run of this host left hidden is gone; the record to be written.
 
     Called with the lock held.
     """
     folders = {found.path: found for shelf in shelves for found in shelf.folders}
     removed, failed = [], []
     for shelf in shelves:
-        failed += _leftovers(shelf.path)
+        failed += _leftovers(shelf.path, host)
     for removal in decision.removals:
         try:
             remove(folders[removal.path])
@@ -129,13 +132,14 @@ def _hidden_name(place: int, name: str) -> str:
     raise TargetError(f"{HIDDEN}{name}: a hundred of that name could not be taken apart; look at that directory")
 
 
-def _leftovers(target: str) -> list[Failed]:
-    """What a run that was cut short had hidden is gone."""
+def _leftovers(target: str, host: str) -> list[Failed]:
+    """What a run of this host that was cut short had hidden is gone; another host may be at work on its own."""
+    own = re.compile(f"{re.escape(HIDDEN + safe_name(host))}-[0-9]{{8}}-[0-9]{{6}}(-[0-9]+)*")
     failed = []
     try:
         with opened(target) as place:
             for name in os.listdir(place):
-                if not name.startswith(HIDDEN):
+                if own.fullmatch(name) is None:
                     continue
                 status = os.stat(name, dir_fd=place, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (0, os.geteuid()):

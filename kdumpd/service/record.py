@@ -39,10 +39,12 @@ def publish(paths: Paths, state: State) -> None:
 
 
 def keep(paths: Paths, armed: bool, since: float) -> None:
-    """A boot that ended without removing this ended without a shutdown."""
+    """A boot that ended without removing this ended without a shutdown; its dump has the host's name of that time."""
     with open(os.path.join(paths.proc, "sys/kernel/random/boot_id")) as stream:
         boot = stream.read().strip()
-    _replace(paths.running, {"boot_id": boot, "since": since, "armed": armed}, mode=0o600, lasting=True)
+    with open(os.path.join(paths.proc, "sys/kernel/hostname"), errors="replace") as stream:
+        host = stream.read().strip()
+    _replace(paths.running, {"boot_id": boot, "since": since, "armed": armed, "host": host}, mode=0o600, lasting=True)
 
 
 def forget(paths: Paths, kept: bool) -> None:

@@ -144,9 +144,9 @@ def _crash(crash: Crash | None, count: int, now: float) -> Line:
     if crash is None:
         return _row("last crash", "none on record")
     when = f"{moment(crash.time)}, {age(crash.time, now)}" if crash.time else "at an unknown time"
-    dump = f"dump {'not read yet' if crash.state == 'unread' else crash.state}" + (
-        f": {crash.path}" if crash.path else ""
-    )
+    dump = f"dump {'not read yet' if crash.state == 'unread' else crash.state}"
+    # Where anybody may rename a directory, its name may hold what moves a cursor.
+    dump += f": {''.join(letter if letter.isprintable() else '?' for letter in crash.path)}" if crash.path else ""
     if crash.state == "missing":
         dump = "NO DUMP"
     why = f" ({crash.why})" if crash.why else ""

@@ -31,7 +31,7 @@ def rig(tmp_path: Path, good: Path) -> Rig:
 def pruned(rig: Rig, retention: Retention = KEEP_ONE) -> Pruned:
     found, _ = shelves(tuple(str(target) for target in rig.targets))
     known = rig.record()
-    return prune.carry_out(prune.plan(found, known, retention), found, known)[0]
+    return prune.carry_out(prune.plan(found, known, retention, "web1"), found, known, "web1")[0]
 
 
 def test_what_root_did_not_make_is_not_trusted(rig: Rig) -> None:
@@ -41,7 +41,7 @@ def test_what_root_did_not_make_is_not_trusted(rig: Rig) -> None:
 
 
 def test_what_another_user_hid_stays(rig: Rig) -> None:
-    theirs = rig.targets[0] / f"{HIDDEN}theirs"
+    theirs = rig.targets[0] / f"{HIDDEN}web1-20261124-090000"
     theirs.mkdir()
     os.chown(theirs, 1000, 1000)
     rig.run()

@@ -44,6 +44,7 @@ class Rig:
         random = self.proc / "sys" / "kernel" / "random"
         random.mkdir(parents=True)
         (random / "boot_id").write_text(f"{BOOT}\n")
+        self.named("web1")
         self.places = Places(str(self.state), str(self.proc), (str(self.kernel), str(self.archive)))
 
     def policy(self, retention: Retention = EVERYTHING) -> Policy:
@@ -61,6 +62,12 @@ class Rig:
         (folder / "kdumpd.json").write_text(json.dumps(document))
         return folder
 
+    def of(self, host: str, number: int, target: int = 0) -> Path:
+        """A complete one of another machine that shares the target."""
+        crash = {"host": host, "time": 1795514400.0 + number, "release": "6.1.0"}
+        folder = self.dump(number, target, crash=crash)
+        return folder.rename(folder.with_name(folder.name.replace("web1", host)))
+
     def dump(self, number: int, target: int = 0, size: int = 0, **changes: Any) -> Path:
         """A complete one; `size` bytes more of ballast."""
         folder = self.folder(number, target, **({"complete": True} | changes))
@@ -76,12 +83,19 @@ class Rig:
         (folder / "stage.txt").write_bytes(f"kdumpd: +7.50 s mem=60 M {stage}".encode().ljust(511) + b"\n")
         return folder
 
-    def running(self, boot: str = "boot-1", *, armed: bool = True, since: float = 1795510000.0) -> None:
+    def running(
+        self, boot: str = "boot-1", *, armed: bool = True, since: float = 1795510000.0, host: str = "web1"
+    ) -> None:
         """The service was running when that boot ended."""
-        (self.state / "running.json").write_text(json.dumps({"boot_id": boot, "since": since, "armed": armed}))
+        document = {"boot_id": boot, "since": since, "armed": armed, "host": host}
+        (self.state / "running.json").write_text(json.dumps(document))
 
     def boot(self, name: str) -> None:
         (self.proc / "sys" / "kernel" / "random" / "boot_id").write_text(f"{name}\n")
+
+    def named(self, host: str) -> None:
+        """This machine goes under that name."""
+        (self.proc / "sys" / "kernel" / "hostname").write_text(f"{host}\n")
 
     def run(self, retention: Retention | None = None) -> list[Event]:
         events: list[Event] = []

@@ -51,7 +51,7 @@ def test_a_peer_s_directory_is_foreign(rig: Rig, name: str, whose: str) -> None:
     (folder / "vmcore").write_bytes(b"theirs")
     assert only(rig).foreign == whose
     found, _ = shelves((str(rig.targets[0]),))
-    (listed,) = listing(found, Crashes())
+    (listed,) = listing(found, Crashes(), "web1")
     assert (listed.state, listed.why, listed.panic) == (Kind.FOREIGN, whose, "")
 
 
@@ -130,7 +130,7 @@ def test_a_dump_whose_file_somebody_took_away_is_not_complete_any_more(rig: Rig)
     rig.run()
     (folder / "vmcore").unlink()
     found, _ = shelves((str(rig.targets[0]),))
-    (listed,) = listing(found, rig.record())
+    (listed,) = listing(found, rig.record(), "web1")
     assert listed.state is Kind.INCOMPLETE
     assert listed.why == "the capture saved a whole dump, and vmcore is not there any more; dmesg.txt is there"
 
@@ -162,7 +162,7 @@ def test_the_list_has_the_newest_first_and_says_what_each_is(rig: Rig) -> None:
     rig.dead(5)
     (rig.targets[0] / "202611241000").mkdir()
     found, _ = shelves((str(rig.targets[0]),))
-    listed = listing(found, rig.record())
+    listed = listing(found, rig.record(), "web1")
     kinds = [one.state for one in listed]
     assert kinds == [
         Kind.INCOMPLETE,
@@ -175,3 +175,11 @@ def test_the_list_has_the_newest_first_and_says_what_each_is(rig: Rig) -> None:
     assert [one.panic for one in listed] == [PANIC] * 5 + [""]
     assert "last stage dump: 10 of 20 pages" in listed[0].why
     assert listed[4].why == ""
+
+
+def test_another_host_s_dump_is_listed_as_its_own_affair(rig: Rig) -> None:
+    rig.of("web1-a", 1)
+    found, _ = shelves((str(rig.targets[0]),))
+    (listed,) = listing(found, Crashes(), "web1")
+    assert (listed.state, listed.host) == (Kind.UNVERIFIED, "web1-a")
+    assert listed.why == "of another host, web1-a, which reads it itself"

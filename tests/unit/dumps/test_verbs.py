@@ -26,11 +26,11 @@ def verb(rig: Rig, tmp_path: Path) -> Verb:
     """Runs a verb under a policy of this target, which keeps one dump; the state is the rig's."""
     policy = tmp_path / "kdumpd.yaml"
     policy.write_text(f"targets: [{{path: {rig.targets[0]}}}]\nretention: {{keep: 1, min_free: 0}}\n")
-    runs: dict[str, Callable[[argparse.Namespace, str], int]] = {"list": list_dumps.run, "prune": prune.run}
+    runs: dict[str, Callable[[argparse.Namespace, str, str], int]] = {"list": list_dumps.run, "prune": prune.run}
 
     def run(name: str, *arguments: str) -> int:
         options = parser().parse_args([name, "--policy", str(policy), *arguments])
-        return runs[name](options, str(rig.state))
+        return runs[name](options, str(rig.state), str(rig.proc))
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -76,7 +77,13 @@ def test_a_record_without_sense_is_one_line(paths: Paths, text: str, capsys: pyt
 def test_a_boot_is_on_record_until_a_clean_stop(paths: Paths) -> None:
     record.keep(paths, armed=True, since=7.0)
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert json.loads(Path(paths.running).read_text()) == {"version": 1, "boot_id": boot, "since": 7.0, "armed": True}
+    assert json.loads(Path(paths.running).read_text()) == {
+        "version": 1,
+        "boot_id": boot,
+        "since": 7.0,
+        "armed": True,
+        "host": os.uname().nodename,
+    }
     assert stat.S_IMODE(Path(paths.running).stat().st_mode) == 0o600
     assert stat.S_IMODE(Path(paths.state).stat().st_mode) == 0o700
     record.publish(paths, ARMED)

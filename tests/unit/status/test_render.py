@@ -107,6 +107,11 @@ def test_a_dump_that_could_not_be_read_yet_is_called_so() -> None:
     )
 
 
+def test_a_directory_s_name_moves_no_cursor() -> None:
+    crash = Crash(NOW - 60, "/c/\x1b[2J\udcff", "gone", "", "")
+    assert row(replace(STATUS, crash=crash), "last crash").endswith("dump gone: /c/?[2J?")
+
+
 def test_a_rehearsal_of_something_else_proves_nothing_about_this() -> None:
     old = Rehearsal(NOW - 60, True, "6.0", "nmi", "", False, False)
     assert row(replace(STATUS, rehearsal=old), "rehearsal") == (
