@@ -24,6 +24,7 @@ _PROGRAM_HEADER = Struct("<IIQQQQQQ")  # Elf64_Phdr
 _PT_LOAD = 1
 _MOST_HEADERS = 4096
 _NEEDLE = 64  # bytes that a piece is looked for by
+_MOST_COPIES = 8  # of a piece; of one with more there is no telling
 _BLOCK = 1 << 20  # bytes of the reservation in hand at a time
 _LARGEST_KERNEL = 256 << 20
 
@@ -99,9 +100,14 @@ def _blocks(ranges: Ranges) -> Iterator[tuple[int, int]]:
 
 
 def find(wanted: dict[str, bytes], ranges: Ranges, kcore: Path = KCORE) -> tuple[Piece, ...]:
-    """Where these bytes lie in the reservation, by name; those that cannot be seen are left out."""
-    left = {name: data for name, data in wanted.items() if len(data) >= _NEEDLE}
-    found = []
+    """Where these bytes lie in the reservation, by name; those that cannot be seen are left out.
+
+    A load wipes nothing: the same vmlinuz, image or command line of an earlier one (by the other system call, by
+    another program) may still lie elsewhere, and which copy would run cannot be told. All count: the real one is among
+    them.
+    """
+    wanted = {name: data for name, data in wanted.items() if len(data) >= _NEEDLE}
+    places: dict[str, set[int]] = {name: set() for name in wanted}
     try:
         descriptor = os.open(kcore, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -109,22 +115,28 @@ def find(wanted: dict[str, bytes], ranges: Ranges, kcore: Path = KCORE) -> tuple
     try:
         memory = _Memory(descriptor)
         for address, size in _blocks(ranges):
-            if not left:
-                break
             block = memory.read(address, size)
-            for name, data in [*left.items()]:
-                at = block.find(data[:_NEEDLE])
-                while at >= 0:
-                    if memory.read(address + at, len(data)) == data:
-                        found.append(Piece(name, address + at, len(data), hashlib.sha256(data).hexdigest()))
-                        del left[name]
-                        break
-                    at = block.find(data[:_NEEDLE], at + 1)
+            for name, data in wanted.items():
+                places[name].update(_copies(memory, block, address, data))
     except (OSError, error):
         return ()
     finally:
         os.close(descriptor)
-    return tuple(found)
+    return tuple(
+        Piece(name, address, len(data), hashlib.sha256(data).hexdigest())
+        for name, data in wanted.items()
+        if len(places[name]) <= _MOST_COPIES
+        for address in sorted(places[name])
+    )
+
+
+def _copies(memory: _Memory, block: bytes, address: int, data: bytes) -> Iterator[int]:
+    """The addresses of whole copies that begin in this block, which lies at `address`."""
+    at = block.find(data[:_NEEDLE])
+    while at >= 0:
+        if memory.read(address + at, len(data)) == data:
+            yield address + at
+        at = block.find(data[:_NEEDLE], at + 1)
 
 
 def look(pieces: Iterable[Piece], kcore: Path = KCORE) -> Found:

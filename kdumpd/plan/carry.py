@@ -94,7 +94,7 @@ def _load(step: LoadCrashKernel, situation: Situation, root: Path, say: Say) -> 
 
 def _seen(pieces: Iterable[Piece]) -> str:
     """`, and a, b and c lie in the reservation`; nothing where nothing could be seen."""
-    names = [piece.name for piece in pieces]
+    names = [*dict.fromkeys(piece.name for piece in pieces)]
     if not names:
         return ""
     *rest, last = names

@@ -72,6 +72,27 @@ def test_a_piece_that_begins_alike_and_goes_on_otherwise_is_not_taken(memory: Me
     assert piece.address == START + 0x2000
 
 
+@pytest.mark.parametrize("real", [0x2000, 0x2A0000])
+def test_a_copy_that_an_earlier_load_left_hides_nothing_that_befalls_the_real_one(memory: Memory, real: int) -> None:
+    for offset in (0x2000, 0x2A0000):
+        memory.put(START + offset, KERNEL)
+    pieces = contents.find({"kernel": KERNEL}, RANGES, memory.path)
+    assert [piece.address - START for piece in pieces] == [0x2000, 0x2A0000]
+    assert contents.look(pieces, memory.path) is Found.SAME
+    memory.put(START + real + 7, b"\xfe")
+    assert contents.look(pieces, memory.path) is Found.OTHER
+
+
+def test_a_copy_where_two_blocks_meet_is_one(memory: Memory) -> None:
+    memory.put(START + 0x200000, LINE)
+    assert len(contents.find({"command line": LINE}, RANGES, memory.path)) == 1
+
+
+def test_more_copies_than_loads_can_leave_are_no_evidence(memory: Memory) -> None:
+    memory.put(START, LINE * 9)
+    assert contents.find({"command line": LINE}, RANGES, memory.path) == ()
+
+
 def test_memory_that_cannot_be_seen_tells_nothing(memory: Memory, loaded: tuple[Piece, ...], tmp_path: Path) -> None:
     assert contents.look((), memory.path) is Found.UNKNOWN
     assert contents.look(loaded, tmp_path / "none") is Found.UNKNOWN

@@ -18,7 +18,7 @@ from kdumpd.plan.situation import LoadedRecord, Situation
 from kdumpd.steps.load import LoadCrashKernel
 from tests.unit.plan.test_decide import ARMED, FACTS, LOADED
 
-PIECES = (Piece("image", 4096, 5, "aa"), Piece("kernel", 8192, 5, "bb"))
+PIECES = (Piece("image", 4096, 5, "aa"), Piece("kernel", 8192, 5, "bb"), Piece("kernel", 16384, 5, "bb"))
 UNLOADED = replace(ARMED, facts=replace(FACTS, loaded=False), nodes={"/var/crash": "/dev/vda1"})
 
 
