@@ -111,9 +111,9 @@ class Publish(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """kdumpd-armed.service: `restart`, which makes it active or failed, or `stop`."""
+    """kdumpd-armed.service is to be `active`, `failed` or `inactive`."""
 
-    verb: str
+    state: str
 
 
 class Keep(NamedTuple):

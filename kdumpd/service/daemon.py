@@ -42,10 +42,12 @@ from kdumpd.service.children import COMMANDS, Child, environment
 from kdumpd.service.look import take
 from kdumpd.service.loop import KILLED, Loop
 from kdumpd.service.paths import Paths
+from kdumpd.service.unit import Step, Turn
 from kdumpd.service.watch import Devices, Files, Mounts
 
 _ARMED_UNIT = "kdumpd-armed.service"
 _SYSTEMCTL = "/usr/bin/systemctl"
+_UNSTARTED = 127  # as a shell says it
 _SIGNALS: dict[signal.Signals, Asked | Stopped] = {
     signal.SIGTERM: Stopped(),
     signal.SIGINT: Stopped(),
@@ -61,7 +63,7 @@ class Daemon:
         self._since = time.time()
         self._loop = Loop(os.path.join(paths.images, "capture.img"))
         self._children: dict[Work, Child] = {}
-        self._units: list[int] = []
+        self._turn, self._unit = Turn(), 0
         self._unstarted: list[Ended] = []
         self._files = Files(paths)
         self._watches: dict[int, Files | Devices | Mounts] = {}
@@ -92,19 +94,20 @@ class Daemon:
                     self._hear(child, ended=child.fileno() in ready)
             if time.monotonic() >= self._loop.wake:
                 self._step(Woken(take(self._paths)))
+                self._systemctl(self._turn.look())
 
     def _timeout(self) -> int:
         """Milliseconds to sleep, rounded up: to wake too early would be to wake twice."""
         return max(0, math.ceil((self._loop.wake - time.monotonic()) * 1000))
 
     def _asked(self) -> list[Asked | Stopped]:
-        """What signals ask for; SIGCHLD is about systemctl, whose end nobody waits for."""
+        """What signals ask for; SIGCHLD is about systemctl, after whose end the next one may be due."""
         numbers = set(os.read(self._signals, 4096))
-        for pid in [*self._units]:
-            with suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                    continue
-            self._units.remove(pid)
+        if self._unit:
+            ended, code = os.waitpid(self._unit, os.WNOHANG)
+            if ended:
+                self._unit = 0
+                self._systemctl(self._turn.ended(os.waitstatus_to_exitcode(code)))
         return [event for number, event in _SIGNALS.items() if number in numbers]
 
     def _step(self, event: Event) -> None:
@@ -131,18 +134,20 @@ class Daemon:
                     self._reload()
                 case Tell():
                     send(**events.fields(action))
-                case Publish(state):
-                    record.publish(self._paths, state)
-                case Unit(verb):
-                    self._unit(verb)
+                case Publish(said):
+                    record.publish(self._paths, said)
+                case Unit(state):
+                    self._systemctl(self._turn.want(state))
                 case Keep(armed):
                     record.keep(self._paths, armed, self._since)
                 case Forget(kept):
                     record.forget(self._paths, kept)
         except OSError as error:
-            reason = f"{error.filename or type(action).__name__}: {error.strerror or error}"
-            with suppress(OSError):  # It may be the journal that cannot be written to.
-                send(**events.fields(Tell("service-failed", reason)))
+            self._failed(f"{error.filename or type(action).__name__}: {error.strerror or error}")
+
+    def _failed(self, reason: str) -> None:
+        with suppress(OSError):  # It may be the journal that cannot be written to.
+            send(**events.fields(Tell("service-failed", reason)))
 
     def _start(self, work: Work) -> None:
         try:
@@ -179,13 +184,17 @@ class Daemon:
         self._files.renew()
         notify("READY=1")
 
-    def _unit(self, verb: str) -> None:
+    def _systemctl(self, step: Step | None) -> None:
         """systemd is told and not waited for: it may be waiting for us."""
-        verbs = [verb] if verb == "restart" else [verb, "reset-failed"]
-        for word in verbs:
-            command = (_SYSTEMCTL, "--no-block", word, _ARMED_UNIT)
+        while step is not None:
+            command = (_SYSTEMCTL, "--no-block", step.word, _ARMED_UNIT)
             quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-            self._units.append(os.posix_spawn(command[0], command, environment(), file_actions=quiet, setsigmask=()))
+            try:
+                self._unit = os.posix_spawn(command[0], command, environment(), file_actions=quiet, setsigmask=())
+                return
+            except OSError as error:
+                self._failed(f"{_SYSTEMCTL}: {error.strerror}")
+                step = self._turn.ended(_UNSTARTED)
 
     def _end(self) -> int:
         """Children end, those that do not want to as well."""

@@ -288,10 +288,10 @@ class Loop:
         out += [Publish(state), Notify(f"STATUS={said(state)}")]
         if old is None or (armed, reason) != (old.armed, old.reason):
             out.append(Tell("armed" if armed else "not-armed", reason))
-        unit = "armed" if armed else "failed" if look.reservation else "inactive"
+        unit = "active" if armed else "failed" if look.reservation else "inactive"
         if unit != self._unit:
             self._unit = unit
-            out.append(Unit("stop" if unit == "inactive" else "restart"))
+            out.append(Unit(unit))
         if self._aftermath is None:
             self._aftermath = False
             self._deadlines[Work.AFTERMATH] = self._now + DEADLINES[Work.AFTERMATH]

@@ -1,33 +1,23 @@
-"""The loop: what is noticed leads to work, what work says is published, and an idle minute costs nothing."""
+"""The loop, what is started: what is noticed leads to work and then to a verdict, and an idle minute costs nothing."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from kdumpd.plan import render
-from kdumpd.plan.decide import decide
-from kdumpd.plan.line import paint
 from kdumpd.service.actions import (
     Asked,
-    Ended,
     Forget,
-    Keep,
     Kill,
     Noticed,
     Notify,
     Publish,
     Reload,
-    Said,
-    Start,
     Stopped,
     Tell,
     Unit,
     Work,
 )
 from kdumpd.service.look import Room
-from kdumpd.service.loop import APART, DEADLINES, FULL, GRACE, PATIENCE, POLL, back_off
-from tests.unit.plan.test_decide import ARMED, INPUTS
-from tests.unit.service.machine import QUIET_MACHINE, Machine, of, started, status
+from kdumpd.service.loop import APART, DEADLINES, FULL, PATIENCE, POLL, back_off
+from tests.unit.service.machine import QUIET_MACHINE, Machine, of, started
 
 
 def test_it_is_ready_at_once_and_applies_the_policy_first() -> None:
@@ -36,19 +26,6 @@ def test_it_is_ready_at_once_and_applies_the_policy_first() -> None:
     assert actions[0] == Notify("READY=1")
     assert started(actions) == [Work.APPLY]
     assert started(machine.end(Work.APPLY)) == [Work.STATUS]
-
-
-def test_an_armed_machine_is_published_told_and_its_unit_started() -> None:
-    machine = Machine()
-    machine.start()
-    machine.end(Work.APPLY)
-    actions = machine.armed()
-    state = of(Publish, actions)[0].state
-    assert (state.armed, state.reason, state.busy, state.policy_problem) == (True, "all is well", "", "")
-    assert state.since == machine.now + 1000.0
-    assert Notify("STATUS=armed: all is well") in actions
-    assert Tell("armed", "all is well") in actions
-    assert Unit("restart") in actions
 
 
 def test_an_idle_minute_is_one_wake_up_one_ping_and_no_child() -> None:
@@ -117,19 +94,6 @@ def test_what_no_look_shows_is_asked_of_status_but_not_again_and_again() -> None
     assert started(machine.wake()) == []
 
 
-def test_a_crash_kernel_that_was_replaced_is_told_before_ours_is_loaded_again() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.now += APART
-    machine.notice("loader")
-    actions = machine.not_armed("another program replaced the crash kernel")
-    assert of(Tell, actions) == [Tell("not-armed", "another program replaced the crash kernel")]
-    assert started(actions) == [Work.APPLY]
-    machine.change(record=(10, 10, 3, 3))
-    machine.end(Work.APPLY)
-    assert of(Tell, machine.armed()) == [Tell("armed", "all is well")]
-
-
 def test_our_own_load_is_no_reason_to_look_again() -> None:
     machine = Machine()
     machine.settle()
@@ -143,61 +107,6 @@ def test_our_own_load_is_no_reason_to_look_again() -> None:
     assert started(machine.wake()) == []
 
 
-def test_an_unloaded_crash_kernel_is_told_at_once_and_loaded_again() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.change(loaded=False)
-    actions = machine.wake()
-    assert started(actions) == [Work.APPLY]
-    assert of(Publish, actions)[0].state.armed is False
-    assert of(Tell, actions) == [Tell("not-armed", "another program unloaded the crash kernel")]
-    assert of(Unit, actions) == [Unit("restart")]
-    machine.change(loaded=True)
-    machine.end(Work.APPLY)
-    actions = machine.armed()
-    assert of(Tell, actions) == [Tell("armed", "all is well")]
-    assert of(Unit, actions) == [Unit("restart")]
-    assert of(Keep, actions) == [Keep(True)]
-
-
-def test_a_crash_kernel_that_goes_while_another_kernels_image_is_built_is_told() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.change(modules=((7, 100, 2, 2), None))
-    assert started(machine.notice("modules")) == [Work.APPLY]
-    machine.step(Said(Work.APPLY, "build /var/lib/kdumpd/6.2/capture.img (direct: a plain disk)"))
-    machine.step(Said(Work.APPLY, "    because there is no image yet"))
-    machine.now += GRACE
-    machine.change(loaded=False)
-    published = of(Publish, machine.notice("loader"))
-    assert not published[-1].state.armed
-    assert "unloaded" in published[-1].state.reason
-
-
-def test_a_load_that_takes_long_is_not_taken_for_an_unload() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.change(cpus="0-2")
-    machine.notice("device")
-    machine.step(Said(Work.APPLY, "load kernel 6.1 and /var/lib/kdumpd/6.1/capture.img"))
-    machine.now += GRACE
-    machine.change(loaded=False)
-    assert not of(Tell, machine.notice("loader"))
-    machine.step(Said(Work.APPLY, "loaded kernel 6.1 by kexec_file_load; the kernel confirms it"))
-    assert [tell.event for tell in of(Tell, machine.notice("loader"))] == ["not-armed"]
-
-
-def test_a_verdict_that_comes_too_late_is_not_believed() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.now += APART
-    machine.notice("device")
-    machine.change(loaded=False)
-    actions = machine.armed()
-    assert [tell.event for tell in of(Tell, actions)] == ["not-armed"]
-    assert started(actions) == [Work.APPLY]
-
-
 def test_memory_that_was_added_is_told_to_the_crash_kernel() -> None:
     machine = Machine()
     machine.settle()
@@ -207,29 +116,6 @@ def test_memory_that_was_added_is_told_to_the_crash_kernel() -> None:
     assert started(machine.end(Work.APPLY)) == [Work.STATUS]
     machine.armed()
     assert started(machine.wake()) == []
-
-
-def test_a_policy_that_is_not_valid_leaves_the_last_good_one_armed_and_says_where() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.change(policy=(9, 120, 2, 2))
-    machine.notice("policy")
-    machine.end(Work.APPLY, 1, errors="/etc/kdumpd.yaml:3:7: dump.level: 77 is too large\n", seconds=0.5)
-    actions = machine.end(
-        Work.STATUS, 0, status(True, "all is well", "/etc/kdumpd.yaml:3:7: dump.level: 77 is too large")
-    )
-    state = of(Publish, actions)[0].state
-    assert state.armed
-    assert "/etc/kdumpd.yaml:3:7: dump.level" in state.policy_problem
-    assert "/etc/kdumpd.yaml:3:7: dump.level" in of(Notify, actions)[-1].text
-    assert [tell.event for tell in of(Tell, actions)] == ["policy-invalid"]
-    assert of(Unit, actions) == []
-    for _ in range(30):
-        assert started(machine.wake()) == []
-    machine.change(policy=(9, 100, 3, 3))
-    machine.notice("policy")
-    machine.end(Work.APPLY)
-    assert of(Tell, machine.armed()) == [Tell("policy-valid", "the policy is valid again")]
 
 
 def test_disks_and_mounts_that_come_and_go_are_looked_at_every_half_minute_at_most() -> None:
@@ -312,88 +198,6 @@ def test_back_off_is_1_2_4_8_and_at_most_10_minutes() -> None:
     assert [back_off(failures) for failures in (1, 2, 3, 4, 5, 50)] == [60, 120, 240, 480, 600, 600]
 
 
-def test_staleness_that_is_put_right_at_once_alarms_nobody() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.change(policy=(9, 120, 2, 2))
-    machine.notice("policy")
-    machine.step(Said(Work.APPLY, "build /var/lib/kdumpd/6.1/capture.img (direct: a plain disk)"))
-    actions = machine.step(Said(Work.APPLY, "    because the policy changed: dump.level 31 to 1"))
-    assert of(Tell, actions) == [Tell("building", "the policy changed: dump.level 31 to 1")]
-    state = of(Publish, actions)[0].state
-    assert state.armed
-    assert state.busy == "building the image"
-    machine.change(record=(10, 10, 3, 3))
-    machine.step(Said(Work.APPLY, "built /var/lib/kdumpd/6.1/capture.img: 5 MiB"))
-    machine.step(Said(Work.APPLY, "loaded kernel 6.1 by kexec_file_load"))
-    machine.end(Work.APPLY, seconds=10)
-    machine.armed()
-    assert [tell.event for tell in of(Tell, machine.actions)] == ["building", "built", "loaded"]
-    assert of(Unit, machine.actions) == []
-    assert of(Publish, machine.actions)[-1].state.busy == ""
-
-
-def test_what_apply_prints_is_understood() -> None:
-    plan = decide(replace(ARMED, inputs=replace(INPUTS, kdumpd="0.2.0")))
-    machine = Machine()
-    machine.start()
-    for line in render.lines(plan, ARMED):
-        machine.step(Said(Work.APPLY, paint(line, colours=False)))
-    assert of(Tell, machine.actions) == [Tell("building", "kdumpd's version changed: 0.1.0 to 0.2.0")]
-
-
-def test_the_image_of_a_kernel_that_does_not_run_yet_takes_nothing_from_being_armed() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.change(modules=((9, 100, 2, 2), None))
-    machine.notice("modules")
-    machine.step(Said(Work.APPLY, "build /var/lib/kdumpd/6.2/capture.img (direct: a plain disk)"))
-    machine.step(Said(Work.APPLY, "    because kernel 6.2 is installed"))
-    assert of(Publish, machine.actions)[-1].state.busy == "building the image"
-    machine.now += GRACE
-    machine.wake()
-    assert of(Publish, machine.actions)[-1].state.armed
-    assert [tell.event for tell in of(Tell, machine.actions)] == ["building"]
-
-
-def test_staleness_that_lasts_is_said() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.change(policy=(9, 120, 2, 2))
-    machine.notice("policy")
-    begun = machine.now
-    machine.step(Said(Work.APPLY, "build /var/lib/kdumpd/6.1/capture.img (direct: a plain disk)"))
-    machine.step(Said(Work.APPLY, "    because the policy changed: dump.level 31 to 1"))
-    actions = machine.wake()
-    assert machine.now == begun + GRACE
-    assert of(Publish, actions)[0].state.armed is False
-    assert of(Tell, actions) == [
-        Tell("not-armed", "the image is being built: the policy changed: dump.level 31 to 1"),
-    ]
-    assert of(Unit, actions) == [Unit("restart")]
-
-
-def test_the_first_start_says_nothing_of_the_unit_before_it_knows() -> None:
-    machine = Machine(QUIET_MACHINE._replace(loaded=False))
-    assert of(Unit, machine.start()) == []
-    machine.change(loaded=True)
-    machine.end(Work.APPLY)
-    actions = machine.armed()
-    assert of(Unit, actions) == [Unit("restart")]
-    assert [tell.event for tell in of(Tell, machine.actions)] == ["armed"]
-
-
-def test_a_machine_without_a_reservation_is_left_alone_and_its_unit_inactive() -> None:
-    machine = Machine(QUIET_MACHINE._replace(loaded=False, reservation=0))
-    machine.start()
-    actions = machine.end(Work.STATUS, 3, status(False, "no memory is reserved; add crashkernel="))
-    assert of(Unit, actions) == [Unit("stop")]
-    assert of(Publish, actions)[0].state.armed is False
-    assert started(actions) == [Work.AFTERMATH]
-    for _ in range(30):
-        assert started(machine.wake()) == []
-
-
 def test_who_disarmed_by_hand_is_left_in_peace() -> None:
     machine = Machine()
     machine.settle()
@@ -406,18 +210,6 @@ def test_who_disarmed_by_hand_is_left_in_peace() -> None:
         assert started(machine.wake()) == []
     machine.change(loaded=True, disarmed=False)
     assert started(machine.notice("state")) == [Work.APPLY]
-
-
-def test_a_status_that_cannot_be_read_is_not_armed() -> None:
-    machine = Machine()
-    machine.settle()
-    machine.now += APART
-    assert started(machine.notice("everything")) == [Work.STATUS]
-    actions = machine.end(Work.STATUS, -9, "", "")
-    assert started(actions) == [Work.APPLY]
-    machine.end(Work.APPLY)
-    actions = machine.end(Work.STATUS, 1, "", "kdumpd status: internal error: no\n")
-    assert Tell("not-armed", "internal error: no") in actions
 
 
 def test_a_child_that_hangs_is_asked_to_end_and_then_killed() -> None:
@@ -459,31 +251,6 @@ def test_a_reload_applies_whatever_it_finds() -> None:
     assert started(machine.wake()) == []
 
 
-def test_what_a_crash_has_left_is_looked_for_once_and_told() -> None:
-    machine = Machine()
-    machine.start()
-    machine.end(Work.APPLY)
-    assert Start(Work.AFTERMATH) in machine.armed()
-    line = '{"event": "crash-found", "reason": "sysrq", "path": "/var/crash/x"}'
-    actions = machine.step(Said(Work.AFTERMATH, line))
-    assert actions == [Tell("crash-found", "sysrq", (("path", "/var/crash/x"),))]
-    assert machine.step(Said(Work.AFTERMATH, "some words")) == []
-    assert machine.end(Work.AFTERMATH) == [Keep(True)]
-    machine.change(loaded=False)
-    assert Keep(False) in machine.wake()
-
-
-def test_that_this_boot_runs_is_written_only_after_the_last_one_was_looked_at() -> None:
-    machine = Machine()
-    machine.start()
-    machine.end(Work.APPLY)
-    machine.armed()
-    machine.change(loaded=False)
-    machine.wake()
-    assert of(Keep, machine.actions) == []
-    assert machine.step(Stopped())[-1] == Forget(kept=False)
-
-
 def test_a_clean_stop_ends_children_and_leaves_the_crash_kernel_loaded() -> None:
     machine = Machine()
     machine.settle()
@@ -491,12 +258,3 @@ def test_a_clean_stop_ends_children_and_leaves_the_crash_kernel_loaded() -> None
     machine.notice("policy")
     actions = machine.step(Stopped())
     assert actions == [Notify("STOPPING=1"), Kill(Work.APPLY, hard=False), Forget(kept=True)]
-
-
-def test_a_child_that_cannot_be_started_is_a_failure_like_others() -> None:
-    machine = Machine()
-    machine.start()
-    missing = "/usr/bin/python3: No such file or directory"
-    assert started(machine.step(Ended(Work.APPLY, 127, "", missing, machine.look))) == [Work.STATUS]
-    actions = machine.step(Ended(Work.STATUS, 127, "", missing, machine.look))
-    assert Tell("not-armed", missing) in actions
