@@ -3,7 +3,7 @@
 Where the last crash's directory is now is looked up as well.
 
 targets.json is by `prove`, rehearsal.json by `rehearse`, crashes.json by `dumps`, /run/kdumpd/service.json by
-`service`. Called by the verb `status`. May import `host` and `dumps`.
+`service`. Called by the verb `status`. May import `host`, `dumps` and `prove.apart`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import Any
 from kdumpd.dumps.whereabouts import Found, find
 from kdumpd.host.process import started
 from kdumpd.host.statefile import folder
+from kdumpd.prove import apart
 
 SERVICE = Path("kdumpd/service.json")
 
+_DEADLINE = apart.DEADLINE  # seconds until a crash's directory is given up
 _LARGEST = 1e18  # of a number: more than any time or size here
 _LONGEST_PID = 10  # digits
 
@@ -80,7 +82,12 @@ def _whereabouts(crash: Mapping[str, Any]) -> Found | None:
     path = crash.get("path")
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path or text(crash, "removed"):
         return None
-    return find(path, text(crash, "identity"))
+    named = text(crash, "identity")
+    # Its target may be the very disk that hangs.
+    (answer,) = apart.together([lambda: find(path, named)._asdict()], _DEADLINE)
+    if answer.failure:
+        return Found(path, dump=True, problem=f"{path}: {apart.hung(answer.failure)}")
+    return Found(**answer.result)
 
 
 def _runs(service: Mapping[str, Any], proc: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,19 @@ def test_another_process_that_has_the_service_s_number_now_is_not_the_service(
     statefile.replace(tmp_path / "run/kdumpd/service.json", {"armed": True, **service})
     process(tmp_path / "proc", 42, 778)
     assert not records.read(tmp_path, tmp_path / "run", tmp_path / "proc").service_runs
+
+
+def test_a_crash_s_directory_on_a_disk_that_hangs_does_not_hang_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = {"path": "/srv/crash/h-20260101-000000", "identity": "1-2"}
+    statefile.replace(statefile.folder(tmp_path) / "crashes.json", {"version": 1, "crashes": [crash]})
+    found = records.read(tmp_path, tmp_path / "run", tmp_path / "proc").dump
+    assert found is not None
+    assert (found.path, found.problem) == (None, "")
+    monkeypatch.setattr(records, "find", lambda *_: time.sleep(600))
+    monkeypatch.setattr(records, "_DEADLINE", 0.5)
+    found = records.read(tmp_path, tmp_path / "run", tmp_path / "proc").dump
+    assert found is not None
+    assert found.dump
+    assert found.problem.startswith("/srv/crash/h-20260101-000000: did not answer within 0 s: its disk hangs or is go")
