@@ -21,7 +21,7 @@ from kdumpd.host import facts
 from kdumpd.host.target import Places
 from kdumpd.plan import state
 from kdumpd.policy import load
-from kdumpd.policy.compiled import to_json
+from kdumpd.policy.compiled import carries
 from kdumpd.policy.model import Policy
 from kdumpd.policy.units import parse_size
 from kdumpd.rehearse import kernels, likeness, overlay, record, report, session
@@ -126,7 +126,7 @@ def armed_image(kernel: Kernel, policy: Policy, root: Path = Path("/"), places: 
         return Armed(None, f"there is none for kernel {kernel.release}, or only root may read it")
     if found.manifest is None or found.manifest.image_sha256 != found.image_sha256:
         return Armed(None, f"{image} is not what its manifest describes: run kdumpd apply")
-    if found.policy_json != to_json(policy):
+    if not carries(found.policy_json, policy):
         return Armed(None, f"{image} was built for another policy than this one")
     if not machine.loaded or found.loaded is None or found.loaded.boot_id != machine.boot_id:
         return Armed(None, f"{image} is not loaded: run kdumpd apply")

@@ -79,6 +79,14 @@ def carried(policy: Policy) -> str:
     return to_json(replace(policy, retention=replace(policy.retention, keep=None, max_size=None)))
 
 
+def carries(text: str | None, policy: Policy) -> bool:
+    """Whether an image that was built with this JSON is one for the policy."""
+    try:
+        return text is not None and carried(from_json(text)) == carried(policy)
+    except PolicyError:
+        return False
+
+
 def from_json(text: str) -> Policy:
     """The policy that `to_json` wrote. PolicyError for anything else."""
     try:

@@ -13,7 +13,7 @@ from kdumpd.image import build, manifest
 from kdumpd.plan import state
 from kdumpd.plan.situation import LoadedRecord
 from kdumpd.policy import load
-from kdumpd.policy.compiled import to_json
+from kdumpd.policy.compiled import carried
 from kdumpd.policy.model import Policy
 from kdumpd.rehearse.kernels import Kernel
 from kdumpd.rehearse.scenario import Disk, Scenario
@@ -62,7 +62,7 @@ def armed(machine: FakeMachine, policy: Policy) -> Path:
     image = state.image_of(machine.base, KERNEL.release)
     image.parent.mkdir(parents=True)
     digest = manifest.sha256(b"image")
-    build.place(image, b"image", manifest.Manifest(INPUTS, {}, 0, {}, digest), to_json(policy))
+    build.place(image, b"image", manifest.Manifest(INPUTS, {}, 0, {}, digest), carried(policy))
     machine.write("sys/kernel/kexec_crash_loaded", "1\n")
     state.record(machine.base, LoadedRecord("boot-1", digest, "/boot/vmlinuz", "v", ""))
     return image
@@ -74,6 +74,8 @@ def test_the_armed_image_is_taken_where_it_is_of_this_policy(tmp_path: Path) -> 
     assert missing == (None, "there is none for kernel 6.1.0-9-test, or only root may read it")
     image = armed(machine, policy)
     assert rehearse.armed_image(KERNEL, policy, tmp_path, machine.places) == (image, "")
+    kept = load.parse(b"retention: {keep: 3}")
+    assert rehearse.armed_image(KERNEL, kept, tmp_path, machine.places) == (image, "")
     other = load.parse(b"dump: {level: 1}")
     assert rehearse.armed_image(KERNEL, other, tmp_path, machine.places).why.endswith(
         "for another policy than this one"
@@ -102,7 +104,7 @@ def test_an_image_that_was_built_since_is_not_what_is_loaded(tmp_path: Path) -> 
     machine, policy = FakeMachine(tmp_path), load.default()
     image = armed(machine, policy)
     digest = manifest.sha256(b"newer")
-    build.place(image, b"newer", manifest.Manifest(INPUTS, {}, 0, {}, digest), to_json(policy))
+    build.place(image, b"newer", manifest.Manifest(INPUTS, {}, 0, {}, digest), carried(policy))
     assert "was built anew" in rehearse.armed_image(KERNEL, policy, tmp_path, machine.places).why
 
 
