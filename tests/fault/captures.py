@@ -27,6 +27,8 @@ from kdumpd.steps.build import BuildImage, CaptureTarget
 from tests.lab import kmod
 
 MEMORY = 1 << 30
+#: What a capture leaves beside the dump, whatever befell it.
+LOG = ("capture.log", "dmesg.txt", "kdumpd.json")
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -13,12 +13,11 @@ from kdumpd.image.interpreter import LIBRARY
 from kdumpd.image.settings import POLICY
 from kdumpd.rehearse.outcome import Saved
 from kdumpd.rehearse.scenario import Disk, Disturbance, OverlayFile
-from tests.fault.captures import Fault, Rig, capture, damaged, hidden, incidents, keys, on, unreadable
+from tests.fault.captures import LOG, Fault, Rig, capture, damaged, hidden, incidents, keys, on, unreadable
 
 pytestmark = pytest.mark.timeout(300)
 
 MIB = 1 << 20
-LOG = ("capture.log", "dmesg.txt", "kdumpd.json")
 
 
 def has_log_and_no_dump(saved: Saved, nonce: str, *, begun: bool) -> None:

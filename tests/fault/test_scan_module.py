@@ -16,9 +16,8 @@ from kdumpd.rehearse import kernels
 from kdumpd.rehearse.outcome import Outcome, Saved
 from kdumpd.rehearse.scenario import Disk, Disturbance, OverlayFile
 from tests.fault.again import chosen
-from tests.fault.captures import Fault, Rig, capture, damaged, ending_with, make_rig, on
+from tests.fault.captures import LOG, Fault, Rig, capture, damaged, ending_with, make_rig, on
 from tests.fault.poison import poisoned
-from tests.fault.test_ladder import LOG
 from tests.lab import kmod
 
 pytestmark = pytest.mark.timeout(300)

@@ -16,6 +16,7 @@ from tests.lab.inside import PROGRAMS, Capture, Inside, run_inside
 from tests.lab.peers import Program
 from tests.lab.recipes import Recipe
 from tests.unit.scan.sinks import Bits
+from tests.vm.same import by_file, pages_are_the_same
 
 KERNELS = {"6.1": "linux-image-amd64=6.1", "6.12": "linux-image-amd64=6.12", "newest": "linux-image-amd64"}
 # 3 GiB: with the hole below 4 GiB there is one page of 1 GiB to be had.
@@ -96,13 +97,6 @@ def as_was_asked(way: str, report: dict[str, Any]) -> None:
     assert report["page_size"] == ("2M" if size == "1G" and strategy == "chunk" else size)
 
 
-def pages_are_the_same(pages: dict[str, Any]) -> None:
-    """Every page that is kept is the same by the module's map as by /proc/vmcore."""
-    assert pages["map"] == pages["vmcore"]
-    assert pages["map"][1] == pages["kept"] > 1000
-    assert pages["map"][2] > 0
-
-
 def log_tells_of_leaves(done: Inside) -> None:
     """The kernel's log has the mappings, and nothing that warns."""
     said = [line for line in done.dmesg if "kdumpd_scan: " in line]
@@ -110,14 +104,6 @@ def log_tells_of_leaves(done: Inside) -> None:
     assert any("page 2M" in line for line in said)
     assert any("page 4K" in line for line in said)
     assert not [line for line in done.dmesg if "WARNING" in line or "BUG" in line or "Oops" in line]
-
-
-def by_file(vmcore: Path, level: int) -> bytes:
-    """What the user engine makes of the same vmcore on this machine."""
-    bits = Bits()
-    with Vmcore.open(str(vmcore)) as core:
-        user.scan(core, PageKind(level), (), bits)
-    return bytes(bits.content)
 
 
 @pytest.mark.timeout(2000)

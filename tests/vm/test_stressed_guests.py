@@ -11,7 +11,7 @@ from tests.lab.differences import differences
 from tests.lab.inside import PROGRAMS, Capture, Inside, Step, run_inside
 from tests.lab.peers import Program
 from tests.lab.recipes import Recipe
-from tests.vm.test_kernel_scan import by_file, pages_are_the_same
+from tests.vm.same import by_file, pages_are_the_same
 
 LEVELS = (31, 17, 8, 1)
 # Blocks of memory that can be offline are found by trying, from the top; two are enough.
