@@ -98,7 +98,9 @@ class Loop:
         self._killed: set[Work] = set()
         self._published: State | None = None
         self._unit = ""
-        self._aftermath: bool | None = None  # not begun, at work (False), done (True)
+        # The search after a crash: to be begun, at work (False), done (True); when to begin it again after a failure.
+        self._aftermath: bool | None = None
+        self._searches, self._search_due, self._search_failed = 0, -math.inf, ""
 
     @property
     def wake(self) -> float:
@@ -151,6 +153,7 @@ class Loop:
         if work:
             self._start(work, look, out)
             self._publish(look, out)
+        self._search(out)
 
     def _next(self, look: Look) -> Work | None:
         """What is to be done about this look, when nothing is at work.
@@ -162,7 +165,7 @@ class Loop:
         attempt = Work.APPLY if look.reservation and not look.disarmed else Work.STATUS
         changes = frozenset(changed(self._seen, look)) if self._seen else frozenset({"policy"})
         if self._asked or changes - _TARGETS:
-            self._asked, self._failures = False, 0
+            self._asked, self._failures, self._search_due = False, 0, -math.inf
             return attempt
         if (changes or self._noticed & _UNSEEN) and self._now < self._checked + APART:
             self._due = self._checked + APART
@@ -215,9 +218,7 @@ class Loop:
         self._deadlines.pop(work, None)
         self._killed.discard(work)
         if work is Work.AFTERMATH:
-            self._aftermath = True
-            out += [Tell("aftermath-failed", complaint(event, late))] if event.code else []
-            out += [Keep(self._published.armed)] if self._published else []
+            self._searched(complaint(event, late) if event.code else "", out)
             return
         self._work = None
         if work is Work.STATUS:
@@ -233,6 +234,27 @@ class Loop:
         # What an attempt came to, status alone tells.
         self._start(Work.STATUS, event.look, out)
         self._publish(event.look, out)
+
+    def _search(self, out: list[Action]) -> None:
+        """What the boot before left is looked for when something was published, and again after a failure: at a look,
+        so that no wake-up is needed for it."""
+        if self._published and self._aftermath is None and self._now >= self._search_due:
+            self._aftermath = False
+            self._deadlines[Work.AFTERMATH] = self._now + DEADLINES[Work.AFTERMATH]
+            out.append(Start(Work.AFTERMATH))
+
+    def _searched(self, failed: str, out: list[Action]) -> None:
+        """Only now may this boot's record take the place of the one that tells how the boot before ended."""
+        if not failed:
+            self._aftermath = True
+            out += [Keep(self._published.armed)] if self._published else []
+            return
+        self._aftermath = None
+        self._searches += 1
+        self._search_due = self._now + back_off(self._searches)
+        if failed != self._search_failed:
+            out.append(Tell("aftermath-failed", failed))
+        self._search_failed = failed
 
     def _judge(self, event: Ended, late: bool, out: list[Action]) -> None:
         """The verdict of a status stands, and the next attempt is set where there has to be one."""
@@ -292,9 +314,6 @@ class Loop:
         if unit != self._unit:
             self._unit = unit
             out.append(Unit(unit))
-        if self._aftermath is None:
-            self._aftermath = False
-            self._deadlines[Work.AFTERMATH] = self._now + DEADLINES[Work.AFTERMATH]
-            out.append(Start(Work.AFTERMATH))
-        elif self._aftermath and (old is None or old.armed != armed):
+        if self._aftermath and (old is None or old.armed != armed):
             out.append(Keep(armed))
+        self._search(out)

@@ -40,16 +40,30 @@ def publish(paths: Paths, state: State) -> None:
 
 def keep(paths: Paths, armed: bool, since: float) -> None:
     """A boot that ended without removing this ended without a shutdown; its dump has the host's name of that time."""
-    with open(os.path.join(paths.proc, "sys/kernel/random/boot_id")) as stream:
-        boot = stream.read().strip()
     with open(os.path.join(paths.proc, "sys/kernel/hostname"), errors="replace") as stream:
         host = stream.read().strip()
-    _replace(paths.running, {"boot_id": boot, "since": since, "armed": armed, "host": host}, mode=0o600, lasting=True)
+    _replace(
+        paths.running, {"boot_id": _boot(paths), "since": since, "armed": armed, "host": host}, mode=0o600, lasting=True
+    )
+
+
+def _boot(paths: Paths) -> str:
+    with open(os.path.join(paths.proc, "sys/kernel/random/boot_id")) as stream:
+        return stream.read().strip()
+
+
+def _of_this_boot(paths: Paths) -> bool:
+    """Whether running.json is: of a service that was killed earlier in it."""
+    try:
+        with open(paths.running) as stream:
+            return bool(json.load(stream)["boot_id"] == _boot(paths))
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def forget(paths: Paths, kept: bool) -> None:
     """A clean stop: nobody speaks for this machine; that of an earlier boot stays for the next start to look at."""
-    for path in (paths.service, paths.running)[: 2 if kept else 1]:
+    for path in (paths.service, paths.running)[: 2 if kept or _of_this_boot(paths) else 1]:
         with suppress(FileNotFoundError):
             os.unlink(path)
 

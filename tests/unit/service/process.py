@@ -47,7 +47,9 @@ apply)
     echo 1 >sys/kernel/kexec_crash_loaded
     date +%N >var/lib/kdumpd/loaded.json
     cp armed.json status.json ;;
-aftermath) echo '{{"event": "crash-found", "reason": "a panic"}}' ;;
+aftermath)
+    test -e broken && exit 1
+    echo '{{"event": "crash-found", "reason": "a panic"}}' ;;
 esac
 """
 

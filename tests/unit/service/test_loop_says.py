@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from kdumpd.plan import render
 from kdumpd.plan.decide import decide
 from kdumpd.plan.line import paint
 from kdumpd.service.actions import (
+    Asked,
     Ended,
     Forget,
     Keep,
@@ -20,7 +23,7 @@ from kdumpd.service.actions import (
     Unit,
     Work,
 )
-from kdumpd.service.loop import APART, GRACE
+from kdumpd.service.loop import APART, GRACE, POLL
 from tests.unit.plan.test_decide import ARMED, INPUTS
 from tests.unit.service.machine import QUIET_MACHINE, Machine, of, started, status
 
@@ -246,6 +249,65 @@ def test_that_this_boot_runs_is_written_only_after_the_last_one_was_looked_at() 
     machine.wake()
     assert of(Keep, machine.actions) == []
     assert machine.step(Stopped())[-1] == Forget(kept=False)
+
+
+def searches(machine: Machine, minutes: int, code: int = 1, errors: str = "no policy\n") -> list[int]:
+    """The minutes in which the search after a crash was begun again, where each fails at once."""
+    begun = []
+    for minute in range(minutes):
+        before = machine.now
+        if Work.AFTERMATH in started(machine.wake()):
+            begun.append(minute)
+            machine.end(Work.AFTERMATH, code, errors=errors, seconds=0)
+        assert machine.now - before == POLL  # not one more wake-up for that
+    return begun
+
+
+@pytest.mark.parametrize("code", [1, 127, -9])
+def test_a_search_after_a_crash_that_failed_is_begun_again_ever_more_slowly_and_this_boot_is_not_written(
+    code: int,
+) -> None:
+    machine = Machine()
+    machine.start()
+    machine.end(Work.APPLY)
+    machine.armed()
+    assert machine.end(Work.AFTERMATH, code, errors="no policy\n", seconds=0)[1:] == []
+    assert searches(machine, 40, code) == [0, 2, 6, 14, 24, 34]
+    assert len([tell for tell in of(Tell, machine.actions) if tell.event == "aftermath-failed"]) == 1
+    machine.change(loaded=False)
+    machine.wake()
+    assert of(Keep, machine.actions) == []
+    assert machine.step(Stopped())[-1] == Forget(kept=False)
+
+
+def test_a_search_that_succeeds_at_last_lets_this_boot_be_written_and_is_not_begun_again() -> None:
+    machine = Machine()
+    machine.start()
+    machine.end(Work.APPLY)
+    machine.armed()
+    machine.end(Work.AFTERMATH, 1, errors="no policy\n", seconds=0)
+    assert started(machine.wake()) == [Work.AFTERMATH]
+    assert machine.end(Work.AFTERMATH, seconds=0) == [Keep(True)]
+    assert searches(machine, 30) == []
+
+
+def test_a_policy_that_was_put_right_and_a_reload_begin_the_search_again_at_once() -> None:
+    machine = Machine()
+    machine.start()
+    machine.end(Work.APPLY)
+    machine.armed()
+    for _ in range(3):
+        machine.end(Work.AFTERMATH, 1, errors="no policy\n", seconds=0)
+        machine.now += 601
+        machine.wake()
+    machine.end(Work.AFTERMATH, 1, errors="no policy\n", seconds=0)
+    machine.change(policy=(9, 120, 2, 2))
+    assert Work.AFTERMATH in started(machine.notice("policy"))
+    machine.end(Work.APPLY)
+    machine.armed()
+    machine.end(Work.AFTERMATH, -9)
+    machine.step(Asked())
+    assert Work.AFTERMATH in started(machine.wake())
 
 
 def test_a_child_that_cannot_be_started_is_a_failure_like_others() -> None:

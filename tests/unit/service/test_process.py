@@ -82,6 +82,18 @@ def test_a_reload_is_told_to_systemd_with_its_time_and_looks_at_everything(servi
     assert service.notified[reloading + 1] == "READY=1"
 
 
+def test_how_the_boot_before_ended_is_on_record_until_the_search_after_it_has_succeeded(service: Service) -> None:
+    service.write("broken", "")
+    service.write("var/lib/kdumpd/running.json", '{"version": 1, "boot_id": "boot-1"}')
+    service.wait(lambda: service.work == ["apply", "status", "aftermath"])
+    time.sleep(2)
+    assert service.document("var/lib/kdumpd/running.json")["boot_id"] == "boot-1"
+    (service.root / "broken").unlink()
+    service.write("etc/kdumpd.yaml", "version: 1\ndump: {level: 3}\n")
+    service.settled()
+    assert sorted(service.work[3:]) == ["aftermath", "apply", "status"]
+
+
 def test_children_that_cannot_be_started_are_the_last_word(service: Service) -> None:
     service.settled()
     service.shell.unlink()

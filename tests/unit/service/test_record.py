@@ -87,8 +87,20 @@ def test_a_boot_is_on_record_until_a_clean_stop(paths: Paths) -> None:
     assert stat.S_IMODE(Path(paths.running).stat().st_mode) == 0o600
     assert stat.S_IMODE(Path(paths.state).stat().st_mode) == 0o700
     record.publish(paths, ARMED)
-    record.forget(paths, kept=False)
-    assert not Path(paths.service).exists()
-    assert Path(paths.running).exists()
     record.forget(paths, kept=True)
+    assert not Path(paths.service).exists()
+    assert not Path(paths.running).exists()
+
+
+@pytest.mark.parametrize("text", ['{"version": 1, "boot_id": "boot-1"}', "", "[]", "{", "null"])
+def test_what_an_earlier_boot_left_stays_where_nobody_looked_at_it(paths: Paths, text: str) -> None:
+    Path(paths.state).mkdir(parents=True)
+    Path(paths.running).write_text(text)
+    record.forget(paths, kept=False)
+    assert Path(paths.running).read_text() == text
+
+
+def test_a_clean_stop_of_a_service_that_was_killed_once_in_this_boot_is_a_clean_stop(paths: Paths) -> None:
+    record.keep(paths, armed=True, since=7.0)
+    record.forget(paths, kept=False)
     assert not Path(paths.running).exists()
