@@ -80,6 +80,13 @@ class Crashes(NamedTuple):
                 renamed = number
         return renamed
 
+    def named(self, path: str) -> int | None:
+        """The last entry of a directory whose identity is not known at this moment."""
+        places = range(len(self.crashes) - 1, -1, -1)
+        return next(
+            (place for place in places if self.crashes[place].path == path and not self.crashes[place].removed), None
+        )
+
     def with_crash(self, crash: Crash) -> Crashes:
         """One more; where they become too many, the oldest without a directory go first."""
         crashes = [*self.crashes, crash]

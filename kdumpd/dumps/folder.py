@@ -37,9 +37,10 @@ _PEERS = (
 class Folder(NamedTuple):
     """A directory on a target. `identity` tells it from another one that had the same name; `size` is bytes of disk.
 
-    `foreign` is whose it is, or why it is not trusted; "" for ours. `final` is whether a file has the dump's final
-    name, which its capture gives to a whole one; `partial` bytes of one that has not; `stage` the last step of a
-    capture that told no more.
+    `foreign` is whose it is, or why it is not trusted; "" for ours. `unread` is why nothing of one with a dump's name
+    could be read at this moment, so that whose it is is not known; `identity` is "" then. `final` is whether a file has
+    the dump's final name, which its capture gives to a whole one; `partial` bytes of one that has not; `stage` the last
+    step of a capture that told no more.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Folder(NamedTuple):
     partial: int
     log: bool
     stage: str
+    unread: str = ""
 
     @property
     def reported(self) -> bool:
@@ -157,10 +159,12 @@ def _folder(place: int, target: str, name: str) -> Folder | None:
     except FileNotFoundError:
         return None  # removed just now
     except OSError as error:
+        foreign = peer or _distrust_now(place, name)
         host, moment = told.by_name(name)
         problem = f"cannot be read: {error.strerror}"
         tells = Told(host, moment, "", complete=False, failure="", problem=problem)
-        return Folder(path, target, name, "", 0, peer or problem, tells, final=False, partial=0, log=False, stage="")
+        nothing = Folder(path, target, name, "", 0, foreign, tells, final=False, partial=0, log=False, stage="")
+        return nothing if foreign else nothing._replace(unread=problem)
 
 
 def _distrust(status: os.stat_result) -> str:
@@ -168,6 +172,14 @@ def _distrust(status: os.stat_result) -> str:
     if status.st_uid not in (0, os.geteuid()):
         return f"belongs to user {status.st_uid}"
     return "others may write in it" if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
+
+
+def _distrust_now(place: int, name: str) -> str:
+    """The same of a directory that cannot be read, as far as its own inode tells."""
+    try:
+        return _distrust(os.stat(name, dir_fd=place, follow_symlinks=False))
+    except OSError:
+        return ""
 
 
 def _strange(names: Iterable[str]) -> str:

@@ -18,7 +18,8 @@ from kdumpd.dumps.prune import ordered
 
 
 class Kind(enum.StrEnum):
-    """What a directory holds; `unverified` is a whole dump by its name, which nobody has read since."""
+    """What a directory holds; `unverified` is a whole dump by its name, which nobody has read since, or what
+    cannot be read now."""
 
     COMPLETE = "complete"
     UNVERIFIED = "unverified"
@@ -62,7 +63,7 @@ def listing(shelves: Sequence[Shelf], known: Crashes, host: str) -> list[Listed]
 
 def _listed(folder: Folder, known: Crashes, host: str) -> Listed:
     tells = folder.told
-    place = None if folder.foreign else known.place(folder.path, folder.identity)
+    place = None if folder.foreign or folder.unread else known.place(folder.path, folder.identity)
     if place is not None:
         crash = known.crashes[place]
         kind, why, panic = _KINDS[crash.state], crash.why, crash.panic
@@ -70,6 +71,8 @@ def _listed(folder: Folder, known: Crashes, host: str) -> Listed:
             kind, why = Kind.INCOMPLETE, why_none(folder)
     elif folder.foreign:
         kind, why, panic = Kind.FOREIGN, folder.foreign, ""
+    elif folder.unread:
+        kind, why, panic = Kind.UNVERIFIED, folder.unread, ""
     elif folder.final:
         mine = "not read since; the service does at its start"
         unread = mine if owns((host,), folder) else f"of another host, {tells.host}, which reads it itself"

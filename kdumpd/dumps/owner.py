@@ -21,5 +21,10 @@ def this_host(proc: str = "/proc") -> str:
 
 
 def owns(hosts: Collection[str], folder: Folder) -> bool:
-    """Whether a dump is of one of these hosts; its record tells, or its name, which has other characters replaced."""
-    return not folder.foreign and safe_name(folder.told.host) in {safe_name(host) for host in hosts if host}
+    """Whether a dump is of one of these hosts; its record tells, or its name, which has other characters replaced.
+
+    What cannot be read now is nobody's: nothing is told of it, and nothing is taken away.
+    """
+    if folder.foreign or folder.unread:
+        return False
+    return safe_name(folder.told.host) in {safe_name(host) for host in hosts if host}

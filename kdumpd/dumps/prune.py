@@ -48,7 +48,7 @@ def ordered(shelves: Sequence[Shelf], known: Crashes) -> list[Folder]:
     """
 
     def rank(folder: Folder) -> tuple[int, float, str]:
-        place = known.place(folder.path, folder.identity)
+        place = known.named(folder.path) if folder.unread else known.place(folder.path, folder.identity)
         number = len(known.crashes) if place is None else place
         return number, folder.told.time or 0.0, folder.name
 

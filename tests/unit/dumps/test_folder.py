@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from kdumpd.dumps import told
 from kdumpd.dumps.crashes import Crashes
 from kdumpd.dumps.folder import Folder, shelf, shelves
-from kdumpd.dumps.listing import Kind, listing
+from kdumpd.dumps.listing import Kind, Listed, listing
+from kdumpd.dumps.owner import owns
 from kdumpd.errors import TargetError
 from tests.unit.dumps.targets import PANIC, Rig
 
@@ -183,3 +186,71 @@ def test_another_host_s_dump_is_listed_as_its_own_affair(rig: Rig) -> None:
     (listed,) = listing(found, Crashes(), "web1")
     assert (listed.state, listed.host) == (Kind.UNVERIFIED, "web1-a")
     assert listed.why == "of another host, web1-a, which reads it itself"
+
+
+def unread(rig: Rig, patched: pytest.MonkeyPatch, name: str, known: Crashes) -> tuple[Folder, list[Listed]]:
+    """The directory of that name, and the list, on a disk that does not answer for that directory."""
+    record = told.record
+
+    def failing(folder: int, its: str) -> told.Told:
+        if its == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return record(folder, its)
+
+    patched.setattr(told, "record", failing)
+    found, _ = shelves((str(rig.targets[0]),))
+    return folders(rig)[name], listing(found, known, "web1")
+
+
+def test_a_dump_s_directory_that_cannot_be_read_now_is_unverified_and_nobody_else_s(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = rig.dump(1).name
+    folder, (listed,) = unread(rig, monkeypatch, name, Crashes())
+    assert (folder.foreign, folder.unread) == ("", "cannot be read: Input/output error")
+    assert (listed.state, listed.why) == (Kind.UNVERIFIED, "cannot be read: Input/output error")
+    assert (listed.host, listed.time) == ("web1", 1795514401.0)
+    # Retention neither counts it nor takes it away.
+    assert not owns(("web1",), folder)
+
+
+def test_a_dump_that_was_read_once_is_unverified_in_its_place_while_its_directory_cannot_be_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = rig.dump(1), rig.dump(2)
+    rig.run()
+    _, listed = unread(rig, monkeypatch, older.name, rig.record())
+    assert [(one.path, one.state) for one in listed] == [
+        (str(newer), Kind.COMPLETE),
+        (str(older), Kind.UNVERIFIED),
+    ]
+
+
+def test_what_others_may_write_in_is_foreign_also_where_it_cannot_be_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = rig.dump(1)
+    path.chmod(0o770)
+    opens = os.open
+
+    def no_open(name: str, *arguments: Any, **options: Any) -> int:
+        if name == path.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opens(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", no_open)
+    assert only(rig).foreign == "others may write in it"
+
+
+def test_a_peer_s_directory_that_cannot_be_read_is_foreign(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    (rig.targets[0] / "202611241000").mkdir(mode=0o700)
+    opens = os.open
+
+    def no_open(name: str, *arguments: Any, **options: Any) -> int:
+        if name == "202611241000":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opens(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", no_open)
+    folder = only(rig)
+    assert (folder.foreign, folder.unread) == ("kdump-tools", "")
