@@ -1,30 +1,23 @@
 """`make matrix`: every test on real crashes, resumable; writes docs/matrix.md when all have passed.
 
-What passed is not run again while all it depends on is the same: what the tests are of, what they share, and the file
-the test is in. So a commit to the docs does not begin the matrix anew, and one to a file of tests runs that file again.
+What passed is not run again while all it depends on is the same (`tests.depends`).
 A tree with uncommitted changes is refused: its result could not be named.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-FOLDERS = ("tests/vm", "tests/fault")
-SUBJECT = (
-    *("kdumpd", "kmod", "dracut", "config", "units", "packaging", "pyproject.toml"),
-    *(*FOLDERS, "tests/lab", "tests/builders", "tests/unit/dumpfile", "tests/unit/dumps", "tests/unit/image"),
-    "tests/unit/scan",  # of the unit tests what the others import
-)
+from tests.depends import FOLDERS, ROOT, SUBJECT, holds_for, is_test
+
+RESULTS = ROOT / "build" / "matrix.jsonl"
 WORKERS = 2  # guests that crash at the same time
 
 
@@ -37,8 +30,7 @@ def _deadline(item: pytest.Item) -> float:
 class Recorder:
     """A pytest plugin: appends each test's outcome to a file as soon as it is known, with what it holds for."""
 
-    def __init__(self, results: Path, holds_for: Mapping[str, str]) -> None:
-        self.results = results
+    def __init__(self, holds_for: Mapping[str, str]) -> None:
         self.holds_for = holds_for
         self.collected: list[str] = []
 
@@ -49,8 +41,8 @@ class Recorder:
         if report.when != "call" and report.passed:
             return
         one = {"id": report.nodeid, "outcome": report.outcome, "seconds": report.duration}
-        one["file"] = self.holds_for[report.nodeid.partition("::")[0]]
-        with self.results.open("a") as out:
+        one["holds_for"] = self.holds_for[report.nodeid.partition("::")[0]]
+        with RESULTS.open("a") as out:
             out.write(json.dumps(one) + "\n")
 
 
@@ -58,32 +50,23 @@ def git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def tree() -> dict[str, str]:
-    """The files that a result may depend on, each with its content's hash."""
+def subjects() -> dict[str, str]:
+    """By file of tests: what changes when its results have to be had again."""
     listed = git("ls-tree", "-r", "HEAD", "--", *SUBJECT)
-    return {path: about.split()[2] for about, _, path in (line.partition("\t") for line in listed.splitlines())}
+    files = {path: about.split()[2] for about, _, path in (line.partition("\t") for line in listed.splitlines())}
+    return {path: holds_for(path, files) for path in files if is_test(path)}
 
 
-def is_test(path: str) -> bool:
-    """Whether nothing but its own tests depends on this file."""
-    return path.startswith(FOLDERS) and Path(path).name.startswith("test_")
-
-
-def shared(files: Mapping[str, str]) -> str:
-    """Changes when a file does that all results depend on."""
-    lines = sorted(f"{digest} {path}" for path, digest in files.items() if not is_test(path))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-
-
-def passed(results: Path, holds_for: Mapping[str, str]) -> dict[str, float]:
-    """Seconds by test, of those whose last outcome is that they passed, in the file as it is now."""
+def passed(now: Mapping[str, str]) -> dict[str, float]:
+    """Seconds by test, of those whose last outcome for what they depend on now is that they passed."""
     outcomes: dict[str, float] = {}
-    if results.exists():
-        for line in results.read_text().splitlines():
-            one = json.loads(line)
-            outcomes.pop(one["id"], None)
-            if one["outcome"] == "passed" and one["file"] == holds_for.get(one["id"].partition("::")[0]):
-                outcomes[one["id"]] = one["seconds"]
+    for line in RESULTS.read_text().splitlines() if RESULTS.exists() else ():
+        one = json.loads(line)
+        if one["holds_for"] != now.get(one["id"].partition("::")[0]):
+            continue
+        outcomes.pop(one["id"], None)
+        if one["outcome"] == "passed":
+            outcomes[one["id"]] = one["seconds"]
     return outcomes
 
 
@@ -113,22 +96,19 @@ def main() -> int:
         print("make matrix: commit first; a result must name the commit it holds for", file=sys.stderr)
         return 1
     commit = git("rev-parse", "--short=12", "HEAD")
-    files = tree()
-    results = ROOT / "build" / "matrix" / f"{shared(files)}.jsonl"
-    results.parent.mkdir(parents=True, exist_ok=True)
-    listing = Recorder(results, files)
+    now = subjects()
+    RESULTS.parent.mkdir(exist_ok=True)
+    listing = Recorder(now)
     if pytest.main(["--collect-only", "-qq", *FOLDERS], plugins=[listing]):
         return 1
-    pending = [name for name in listing.collected if name not in passed(results, files)]
+    pending = [name for name in listing.collected if name not in passed(now)]
     print(f"matrix of {commit}: {len(listing.collected)} tests, {len(pending)} to run")
     # Each worker has a row of its own, and takes from the end of the other's when it is done: the longest tests are
     # first in one row and never run at the same time (a machine of a terabyte takes 17 GiB); a file's tests share
     # what they made.
     wide = ["-n", str(WORKERS), "--dist", "worksteal"]
-    code = (
-        pytest.main(["-v", "--timeout", "1800", *wide, *pending], plugins=[Recorder(results, files)]) if pending else 0
-    )
-    done = passed(results, files)
+    code = pytest.main(["-v", "--timeout", "1800", *wide, *pending], plugins=[Recorder(now)]) if pending else 0
+    done = passed(now)
     if code == 0 and set(listing.collected) <= set(done):
         (ROOT / "docs" / "matrix.md").write_text(page(commit, {name: done[name] for name in listing.collected}))
         print("written: docs/matrix.md")
