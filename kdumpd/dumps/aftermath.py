@@ -73,12 +73,17 @@ class Aftermath:
             before = None  # told already
         known = self._again(found, renamed(found, known))
         groups = new_crashes(found, known)
-        fits = bool(groups) and (before is None or _fits(groups[-1], before))
-        for group in groups[:-1]:
-            known = self._take(group, known, (), "")
-        for group in groups[-1:]:
-            its = tuple(one for one in firmware if fits and (not first or _near(one, group)))
-            known = self._take(group, known, its, before.boot_id if before and fits else "")
+        late = surely(groups, known, before)
+        newest = len(groups) - 1
+        fits = bool(groups) and (before is None or (newest not in late and _fits(groups[-1], before)))
+        for number, group in enumerate(groups):
+            its_end = fits and number == newest
+            its = tuple(one for one in firmware if its_end and (not first or _near(one, group)))
+            ends = before.boot_id if before and its_end else ""
+            if not late:
+                # What was taken for missing earlier in this boot, because its target was not there yet, is found now.
+                known, ends = known.without_missing(self._boot, ends)
+            known = self._take(group, known, its, ends, late.get(number))
         # The first run of all cannot know how old a record is.
         panicked = tuple(one for one in firmware if one.of_a_panic and not first and not fits)
         if panicked or (before is not None and not fits):
@@ -123,7 +128,14 @@ class Aftermath:
             self._keep(known)
         return known
 
-    def _take(self, group: Sequence[Folder], known: Crashes, firmware: tuple[pstore.Record, ...], ends: str) -> Crashes:
+    def _take(
+        self,
+        group: Sequence[Folder],
+        known: Crashes,
+        firmware: tuple[pstore.Record, ...],
+        ends: str,
+        missing: Crash | None,
+    ) -> Crashes:
         """One crash: each of its directories is examined and on record, the best last, and the event is told."""
         judged = sorted((examine(folder) for folder in group), key=lambda crash: _RANK[crash.state])
         best = judged.pop()
@@ -136,12 +148,13 @@ class Aftermath:
             self._emit(Event("target-failed", text, f"pstore records cannot be copied beside the dump: {text}"))
         panics = [crash.panic for crash in (best, *judged) if crash.panic]
         panic = panics[0] if panics else pstore.panic_of(firmware)
-        # Where it was taken for missing earlier in this boot, because its target was not there yet, it is found now.
-        known, ends = known.without_missing(self._boot, ends)
-        for crash in judged:
-            known = known.with_crash(crash._replace(found=self._boot, panic=panic))
-        best = best._replace(found=self._boot, panic=panic, pstore=copies, ended=ends)
-        known = known.with_crash(best)
+        others = tuple(crash._replace(found=self._boot, panic=panic) for crash in judged)
+        best = best._replace(found=self._boot, panic=panic, pstore=copies, ended=missing.ended if missing else ends)
+        if missing is not None:
+            known = known.instead(missing, (*others, best))
+        else:
+            for crash in (*others, best):
+                known = known.with_crash(crash)
         # Should this end in between, it is told twice and not never.
         self._emit(telling.of_crash(best, folder, judged))
         self._keep(known)
@@ -167,7 +180,9 @@ class Aftermath:
             pstore=kept.records,
             identity=kept.identity,
             found=self._boot,
+            host=before.host if before is not None else "",
             ended=before.boot_id if before is not None else "",
+            since=(before.since or 0.0) if before is not None else 0.0,
         )
         known = known.with_crash(crash).with_seen(tuple(one.key for one in firmware))
         self._emit(telling.of_missing(crash, reason))
@@ -205,6 +220,20 @@ def new_crashes(found: Sequence[Shelf], known: Crashes) -> list[list[Folder]]:
             # Two crashes may have one time, of a clock that starts in 1970 at each boot: their names differ then.
             new.setdefault((folder.told.host, folder.told.time, folder.name), []).append(folder)
     return list(new.values())
+
+
+def surely(groups: Sequence[Sequence[Folder]], known: Crashes, before: Ended | None) -> dict[int, Crash]:
+    """The crashes on record as missing that are surely these, by the number of the group; a doubtful one is left."""
+    found: dict[int, Crash] = {}
+    for number, group in enumerate(groups):
+        moment = group[0].told.time or 0.0
+        if before is not None and (before.since is None or moment >= before.since):
+            continue
+        missed = known.missed(moment)
+        if len(missed) == 1 and missed[0].since > OLDEST and owns((missed[0].host,), group[0]):
+            found[number] = missed[0]
+    several = [missing for missing in found.values() if sum(one == missing for one in found.values()) > 1]
+    return {number: missing for number, missing in found.items() if missing not in several}
 
 
 def _fits(group: Sequence[Folder], before: Ended) -> bool:

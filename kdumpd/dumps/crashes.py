@@ -39,7 +39,8 @@ class Crash(NamedTuple):
     """One crash, or one more directory of it. `time` is seconds since 1970, 0 where unknown; `path` its directory.
 
     `why` is what is wrong, "" for a verified dump. `found` is the boot that found it; `ended` the boot that it ended,
-    where the service was still on record as running in it. `removed` is why retention took its directory away.
+    where the service was still on record as running in it, and `since` when, of a missing one. `removed` is why
+    retention took its directory away.
     """
 
     time: float
@@ -55,6 +56,7 @@ class Crash(NamedTuple):
     found: str = ""
     ended: str = ""
     removed: str = ""
+    since: float = 0.0
 
 
 class Crashes(NamedTuple):
@@ -109,6 +111,20 @@ class Crashes(NamedTuple):
         missed = [crash for crash in missed if crash.path is None]
         kept = tuple(crash for crash in self.crashes if crash not in missed)
         return self._replace(crashes=kept), ends or next((crash.ended for crash in missed if crash.ended), "")
+
+    def missed(self, moment: float) -> tuple[Crash, ...]:
+        """Those taken for missing, without a directory, whose boot that moment lies in: one boot, one crash."""
+        return tuple(
+            crash
+            for crash in self.crashes
+            if crash.state is State.MISSING and crash.path is None and crash.ended and crash.since > 0
+            if crash.since <= moment <= crash.time
+        )
+
+    def instead(self, missing: Crash, crashes: tuple[Crash, ...]) -> Crashes:
+        """These have the place of one that was missing."""
+        place = self.crashes.index(missing) if missing in self.crashes else len(self.crashes)
+        return self._replace(crashes=(*self.crashes[:place], *crashes, *self.crashes[place + 1 :]))
 
     def without(self, path: str, identity: str, reason: str) -> Crashes:
         """The directory is gone, for that reason."""
@@ -206,6 +222,7 @@ def _crash(entry: dict[str, Any]) -> Crash:
         path=None if path is None else str(path),
         state=State(entry["state"]),
         size=int(entry.get("size", 0)),
+        since=float(entry.get("since", 0)),
         pstore=tuple(str(name) for name in entry.get("pstore", ())),
         **{
             name: str(entry.get(name, ""))
