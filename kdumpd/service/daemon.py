@@ -42,6 +42,7 @@ from kdumpd.service.children import COMMANDS, Child, environment
 from kdumpd.service.look import take
 from kdumpd.service.loop import KILLED, Loop
 from kdumpd.service.paths import Paths
+from kdumpd.service.space import Spaces
 from kdumpd.service.unit import Step, Turn
 from kdumpd.service.watch import Devices, Files, Mounts
 
@@ -60,6 +61,7 @@ class Daemon:
 
     def __init__(self, paths: Paths, commands: Mapping[Work, tuple[str, ...]] = COMMANDS) -> None:
         self._paths, self._commands = paths, commands
+        self._spaces = Spaces()
         self._since = time.time()
         self._loop = Loop(os.path.join(paths.images, "capture.img"))
         self._children: dict[Work, Child] = {}
@@ -79,7 +81,7 @@ class Daemon:
 
     def run(self) -> int:
         """The exit code of the service."""
-        self._step(Started(take(self._paths)))
+        self._step(Started(take(self._paths, self._spaces)))
         while True:
             ready = {descriptor for descriptor, _ in self._poll.poll(self._timeout())}
             words = {word for number in ready & self._watches.keys() for word in self._watches[number].read()}
@@ -93,7 +95,7 @@ class Daemon:
                 if ready & {child.fileno(), child.output.descriptor, child.errors.descriptor}:
                     self._hear(child, ended=child.fileno() in ready)
             if time.monotonic() >= self._loop.wake:
-                self._step(Woken(take(self._paths)))
+                self._step(Woken(take(self._paths, self._spaces)))
                 self._systemctl(self._turn.look())
 
     def _timeout(self) -> int:
@@ -154,7 +156,7 @@ class Daemon:
             child = Child(work, self._commands[work], environment())
         except OSError as error:
             failed = f"{self._commands[work][0]}: {error.strerror}"
-            self._unstarted.append(Ended(work, 127, "", failed, take(self._paths)))
+            self._unstarted.append(Ended(work, 127, "", failed, take(self._paths, self._spaces)))
             return
         self._children[work] = child
         for descriptor in (child.fileno(), child.output.descriptor, child.errors.descriptor):
@@ -177,7 +179,7 @@ class Daemon:
         for line in child.output.lines():
             self._step(Said(child.work, line))
         if ended:
-            self._step(Ended(child.work, code, child.output.all(), child.errors.all(), take(self._paths)))
+            self._step(Ended(child.work, code, child.output.all(), child.errors.all(), take(self._paths, self._spaces)))
 
     def _reload(self) -> None:
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")

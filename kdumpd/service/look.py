@@ -1,7 +1,8 @@
-"""The first look: what tells in a few milliseconds, without starting anything, that something is not as it was.
+"""The first look: what tells in a few milliseconds that something is not as it was.
 
 A look proves nothing: two that are alike say that there is no need to ask `kdumpd status`. Called by `service.daemon`
-at every wake-up. May import `service.paths` and the standard library.
+at every wake-up. Targets alone are looked at by processes apart, for two seconds at most: their disks may be gone. May
+import `service.paths`, `service.space` and the standard library.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from typing import NamedTuple
 
 from kdumpd.service.paths import Paths
+from kdumpd.service.space import Spaces
 
 #: A file as far as stat tells: inode, bytes, times of content and of attributes in ns; None where there is none.
 Mark = tuple[int, int, int, int] | None
@@ -20,7 +22,8 @@ _NO_DISKS = ("loop", "ram", "zram", "sr", "fd")
 
 
 class Room(NamedTuple):
-    """Where a target's directory is, or will be: its device's number and free bytes; 0 where that cannot be seen."""
+    """Where a target's directory is, or will be: its device's number and free bytes, as `service.space`
+    says them: 0 where that cannot be seen, another number of the device where the disk does not answer."""
 
     path: str
     device: int
@@ -99,30 +102,19 @@ def _disks(paths: Paths) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not name.startswith(_NO_DISKS)))
 
 
-def _rooms(paths: Paths) -> tuple[Room, ...]:
+def _rooms(paths: Paths, spaces: Spaces) -> tuple[Room, ...]:
     try:
         targets = [
             str(target["path"]) for target in json.loads(_text(os.path.join(paths.state, "targets.json")))["targets"]
         ]
     except (ValueError, TypeError, KeyError):
         return ()
-    return tuple(_room(target, target) for target in targets)
+    found = spaces.ask(targets)
+    return tuple(Room(target, *found[target]) for target in targets)
 
 
-def _room(target: str, path: str) -> Room:
-    """That of the nearest directory that there is."""
-    try:
-        found = os.statvfs(path)
-        return Room(target, os.stat(path).st_dev, found.f_bavail * found.f_frsize)
-    except FileNotFoundError:
-        above = os.path.dirname(path)
-        return _room(target, above) if above != path else Room(target, 0, 0)
-    except OSError:
-        return Room(target, 0, 0)
-
-
-def take(paths: Paths) -> Look:
-    """The machine as it is at this moment, as far as it is cheap to tell."""
+def take(paths: Paths, spaces: Spaces) -> Look:
+    """The machine as it is at this moment, as far as it is cheap to tell; `spaces` knows which targets are silent."""
     loaded, reservation = crash_kernel(paths)
     beside = ("capture.img", "capture.manifest.json", "capture.policy.json")
     own = os.path.join(paths.modules, paths.release)
@@ -138,7 +130,7 @@ def take(paths: Paths) -> Look:
         memory=system_ram(_text(os.path.join(paths.proc, "iomem"))),
         disks=_disks(paths),
         mounts=disk_mounts(_text(os.path.join(paths.proc, "self/mountinfo"))),
-        room=_rooms(paths),
+        room=_rooms(paths, spaces),
         hostname=_text(os.path.join(paths.proc, "sys/kernel/hostname")).strip(),
         disarmed=os.path.exists(paths.disarmed),
     )

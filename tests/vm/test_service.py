@@ -67,8 +67,9 @@ def test_it_wakes_once_a_minute_when_nothing_happens(server: System) -> None:
     pid = main_pid(server)
     count = f"sed -n 's/^voluntary_ctxt_switches:\\s*//p' /proc/{pid}/status"
     before, after = server.must(f"sleep 20; {count}; sleep 240; {count}", 400).split()
-    # A wake-up is one sleep that ended, and in most of them a read or a message waits for a moment as well.
-    assert int(after) - int(before) <= 3 * 4
+    # A wake-up is one sleep that ended; in it the process that looks at the target is waited for, and mostly a read or
+    # a message for a moment as well.
+    assert int(after) - int(before) <= 4 * 4
 
 
 def test_it_is_hardened(server: System) -> None:

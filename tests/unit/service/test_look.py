@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kdumpd.service.look import changed, disk_mounts, system_ram, take
+from kdumpd.service.look import Room, changed, disk_mounts, system_ram, take
 from kdumpd.service.paths import Paths
+from kdumpd.service.space import SILENT, Space, Spaces, measure
 
 MOUNTS = """\
 22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
@@ -43,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_what_is_seen(root: Path) -> None:
-    look = take(Paths(str(root), "6.1"))
+    look = take(Paths(str(root), "6.1"), Spaces())
     assert (look.loaded, look.reservation, look.cpus, look.hostname) == (True, 192 << 20, "0-1", "host")
     assert look.memory == ("00100000-7fffffff : System RAM",)
     assert look.disks == ("vda",)
@@ -80,26 +83,26 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 def test_each_change_is_seen_and_nothing_else(root: Path, name: str) -> None:
     field, change = CHANGES[name]
     paths = Paths(str(root), "6.1")
-    before = take(paths)
-    assert changed(before, take(paths)) == ()
+    before = take(paths, Spaces())
+    assert changed(before, take(paths, Spaces())) == ()
     change(root)
-    assert changed(before, take(paths)) == (field,)
+    assert changed(before, take(paths, Spaces())) == (field,)
 
 
 def test_the_files_of_newer_kernels_are_read(root: Path) -> None:
     for name in ("loaded", "size"):
         (root / f"sys/kernel/kexec_crash_{name}").unlink()
-    look = take(Paths(str(root), "6.1"))
+    look = take(Paths(str(root), "6.1"), Spaces())
     assert (look.loaded, look.reservation) == (False, None)
     (root / "sys/kernel/kexec").mkdir()
     (root / "sys/kernel/kexec/crash_loaded").write_text("1\n")
     (root / "sys/kernel/kexec/crash_size").write_text("4096\n")
-    look = take(Paths(str(root), "6.1"))
+    look = take(Paths(str(root), "6.1"), Spaces())
     assert (look.loaded, look.reservation) == (True, 4096)
 
 
 def test_a_machine_without_anything_is_seen_too(tmp_path: Path) -> None:
-    look = take(Paths(str(tmp_path), "6.1"))
+    look = take(Paths(str(tmp_path), "6.1"), Spaces())
     assert (look.loaded, look.reservation, look.policy, look.room) == (False, None, None, ())
 
 
@@ -109,3 +112,26 @@ def test_mounts_of_containers_and_packages_are_no_disks() -> None:
 
 def test_memory_that_a_driver_added_counts() -> None:
     assert len(system_ram("0-1 : System RAM\n2-3 : Reserved\n4-5 : System RAM (virtio_mem)\n")) == 2
+
+
+def test_a_target_whose_disk_falls_silent_changes_the_look_and_one_that_answers_again_too(root: Path) -> None:
+    """Simulated: opening a pipe that nobody writes to stands for the disk."""
+    paths, pipe = Paths(str(root), "6.1"), root / "pipe"
+    before = take(paths, Spaces())
+    os.mkfifo(pipe)
+
+    def hang(path: str) -> Space:
+        if pipe.exists():
+            pipe.read_bytes()
+        return measure(path)
+
+    spaces = Spaces(hang, deadline=0.2)
+    silent = take(paths, spaces)
+    assert silent.room == (Room(f"{root}/var/crash", *SILENT),)
+    assert changed(before, silent) == ("room",)
+    assert changed(silent, take(paths, spaces)) == ()
+    with pipe.open("wb"):
+        pipe.unlink()
+    until = time.monotonic() + 10
+    while take(paths, spaces).room[0][1:] == SILENT:
+        assert time.monotonic() < until
