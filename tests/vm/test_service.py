@@ -19,8 +19,8 @@ from tests.vm.watching import ARMING_SECONDS, cursor, journal, said, wait_armed,
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
 
-#: A socket for a third processor and a slot for memory, both empty. A socket each: on what it takes for bare metal, as an
-#: emulated machine, Linux 6.9 and newer lets no processor come to a socket that has one.
+#: A socket for a third processor and a slot for memory, both empty. On what it takes for bare metal, as an emulated
+#: machine, Linux 6.9 and newer lets no processor come to a socket that has one.
 SOCKETS = ("-smp", "2,maxcpus=3,sockets=3,cores=1,threads=1", "-m", "2048M,slots=1,maxmem=4G")
 DIMM = 512 << 20
 #: An emulated processor takes ten seconds for each start of kdumpd, and a policy is applied and then judged.
