@@ -101,6 +101,9 @@ class Loop:
         # The search after a crash: to be begun, at work (False), done (True); when to begin it again after a failure.
         self._aftermath: bool | None = None
         self._searches, self._search_due, self._search_failed = 0, -math.inf, ""
+        # The host's name when it was begun, and when this boot was written last; None before either.
+        self._searched_as: str | None = None
+        self._kept_as: str | None = None
 
     @property
     def wake(self) -> float:
@@ -135,7 +138,7 @@ class Loop:
                 self._ended(event, out)
             case Stopped():
                 out += [Notify("STOPPING=1"), *(Kill(work, hard=False) for work in self._deadlines)]
-                out.append(Forget(kept=self._aftermath is True))
+                out.append(Forget(kept=self._kept_as is not None))
         return out
 
     def _overdue(self, out: list[Action]) -> None:
@@ -153,7 +156,9 @@ class Loop:
         if work:
             self._start(work, look, out)
             self._publish(look, out)
-        self._search(out)
+        if self._kept_as not in (None, look.hostname):
+            self._keep(look, out)
+        self._search(look, out)
 
     def _next(self, look: Look) -> Work | None:
         """What is to be done about this look, when nothing is at work.
@@ -218,7 +223,7 @@ class Loop:
         self._deadlines.pop(work, None)
         self._killed.discard(work)
         if work is Work.AFTERMATH:
-            self._searched(complaint(event, late) if event.code else "", out)
+            self._searched(complaint(event, late) if event.code else "", event.look, out)
             return
         self._work = None
         if work is Work.STATUS:
@@ -235,19 +240,27 @@ class Loop:
         self._start(Work.STATUS, event.look, out)
         self._publish(event.look, out)
 
-    def _search(self, out: list[Action]) -> None:
+    def _search(self, look: Look, out: list[Action]) -> None:
         """What the boot before left is looked for when something was published, and again after a failure: at a look,
-        so that no wake-up is needed for it."""
+        so that no wake-up is needed for it.
+
+        A host may get its name after the service has started. Only under that are its dumps its own: looked again.
+        """
+        if self._aftermath is not False and look.hostname != self._searched_as:
+            self._aftermath, self._search_due = None, -math.inf
         if self._published and self._aftermath is None and self._now >= self._search_due:
-            self._aftermath = False
+            self._aftermath, self._searched_as = False, look.hostname
             self._deadlines[Work.AFTERMATH] = self._now + DEADLINES[Work.AFTERMATH]
             out.append(Start(Work.AFTERMATH))
 
-    def _searched(self, failed: str, out: list[Action]) -> None:
+    def _searched(self, failed: str, look: Look, out: list[Action]) -> None:
         """Only now may this boot's record take the place of the one that tells how the boot before ended."""
         if not failed:
             self._aftermath = True
-            out += [Keep(self._published.armed)] if self._published else []
+            self._searches, self._search_failed = 0, ""
+            if look.hostname == self._searched_as:
+                self._keep(look, out)
+            self._search(look, out)
             return
         self._aftermath = None
         self._searches += 1
@@ -255,6 +268,12 @@ class Loop:
         if failed != self._search_failed:
             out.append(Tell("aftermath-failed", failed))
         self._search_failed = failed
+
+    def _keep(self, look: Look, out: list[Action]) -> None:
+        """This boot is on record as one that was not shut down yet, with the name that its dump will have."""
+        if self._published:
+            self._kept_as = look.hostname
+            out.append(Keep(self._published.armed))
 
     def _judge(self, event: Ended, late: bool, out: list[Action]) -> None:
         """The verdict of a status stands, and the next attempt is set where there has to be one."""
@@ -314,6 +333,6 @@ class Loop:
         if unit != self._unit:
             self._unit = unit
             out.append(Unit(unit))
-        if self._aftermath and (old is None or old.armed != armed):
-            out.append(Keep(armed))
-        self._search(out)
+        if self._kept_as is not None and (old is None or old.armed != armed):
+            self._keep(look, out)
+        self._search(look, out)
