@@ -44,7 +44,8 @@ APART = 30.0  # between two attempts that only disks and mounts called for: cont
 GRACE = 30.0  # how long what was armed is called armed while what is stale is made anew
 KILLED = 10.0  # from asking a child to end to killing it
 LONGEST_BACK_OFF = 600.0
-DEADLINES = {Work.STATUS: 300.0, Work.APPLY: 1800.0, Work.AFTERMATH: 3600.0}
+#: Reading a dump may take hours: a deadline that ended it would have it read again from its start, for ever.
+DEADLINES = {Work.STATUS: 300.0, Work.APPLY: 1800.0, Work.AFTERMATH: 24 * 3600.0}
 
 #: Words of `service.watch` about what no look shows.
 _UNSEEN = frozenset({"device", "loader", "everything"})

@@ -229,6 +229,23 @@ def test_a_child_that_hangs_is_asked_to_end_and_then_killed() -> None:
     assert Tell("apply-failed", "apply: not done in time and stopped") in machine.actions
 
 
+def test_a_large_dump_on_a_slow_disk_is_read_to_its_end_and_nothing_waits_for_that() -> None:
+    machine = Machine()
+    machine.start()
+    machine.end(Work.APPLY)
+    machine.armed()
+    begun = machine.now
+    while machine.now < begun + 400e9 / 10e6:  # 400 GB at 10 MB/s
+        last, actions = machine.now, machine.wake()
+        assert machine.now - last <= POLL
+        assert Notify("WATCHDOG=1") in actions
+        if Work.APPLY in started(actions):
+            machine.end(Work.APPLY)
+            machine.armed()
+    assert of(Kill, machine.actions) == []
+    assert Kill(Work.AFTERMATH, hard=False) in machine.step(Stopped())
+
+
 def test_a_change_during_work_is_looked_at_after_it() -> None:
     machine = Machine()
     machine.settle()
