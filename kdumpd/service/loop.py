@@ -145,9 +145,11 @@ class Loop:
     def _overdue(self, out: list[Action]) -> None:
         for work, deadline in [*self._deadlines.items()]:
             if self._now >= deadline:
-                out.append(Kill(work, hard=work in self._killed))
+                hard = work in self._killed
+                out.append(Kill(work, hard))
                 self._killed.add(work)
-                self._deadlines[work] = self._now + KILLED
+                # What waits for a disk that does not answer no signal ends: it is not woken for more often than else.
+                self._deadlines[work] = self._now + (POLL if hard else KILLED)
 
     def _look(self, look: Look, out: list[Action]) -> None:
         """A look was taken: what it shows is published, and what it calls for is started."""

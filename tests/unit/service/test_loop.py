@@ -229,6 +229,22 @@ def test_a_child_that_hangs_is_asked_to_end_and_then_killed() -> None:
     assert Tell("apply-failed", "apply: not done in time and stopped") in machine.actions
 
 
+def test_a_child_that_no_kill_ends_costs_no_wake_up_of_its_own() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.change(policy=(9, 120, 2, 2))
+    machine.notice("policy")
+    while Kill(Work.APPLY, hard=True) not in machine.wake():
+        pass
+    machine.actions.clear()
+    begun = machine.now
+    for _ in range(30):
+        machine.wake()
+    assert machine.now - begun >= 29 * POLL
+    assert of(Kill, machine.actions) == [Kill(Work.APPLY, hard=True)] * len(of(Kill, machine.actions))
+    assert len(of(Kill, machine.actions)) >= 29
+
+
 def test_a_large_dump_on_a_slow_disk_is_read_to_its_end_and_nothing_waits_for_that() -> None:
     machine = Machine()
     machine.start()
