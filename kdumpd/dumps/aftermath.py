@@ -2,7 +2,8 @@
 
 The service runs it as a child at its start, before it writes its own running.json, and sends each line that it prints
 (a JSON object with `event`, `reason` and `message`) to the journal. It can be run again at any time: what was told is
-on record and not told again. May import the rest of `dumps`, `policy`, `target` and `errors`.
+on record and not told again. A target whose disk does not answer is told, and not touched. May import the rest of
+`dumps`, `policy`, `target` and `errors`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from kdumpd.dumps.crashes import Crash, Crashes, State
 from kdumpd.dumps.ended import Ended
 from kdumpd.dumps.evidence import keep
 from kdumpd.dumps.examine import examine
-from kdumpd.dumps.folder import Folder, Shelf, shelves
+from kdumpd.dumps.folder import Folder, Shelf, answering, opened_shelves
 from kdumpd.dumps.owner import owns, this_host
 from kdumpd.dumps.telling import OLDEST, Event
 from kdumpd.errors import DumpError, KdumpdError, PolicyError
@@ -52,6 +53,7 @@ class Aftermath:
     def __init__(self, policy: Policy, places: Places, emit: Emit) -> None:
         self._policy = policy
         self._targets = tuple(target.path for target in policy.targets)
+        self._there: tuple[str, ...] = ()  # the targets that answer: to touch another one would hang
         self._places = places
         self._emit = emit
         self._told: list[str] = []
@@ -61,8 +63,9 @@ class Aftermath:
     def run(self, *, retain: bool) -> None:
         """Everything new is on record and told; with `retain`, what the policy does not keep is gone."""
         known, first = self._known()
-        found, problems = shelves(self._targets)
-        for problem in problems:
+        self._there, silent = answering(self._targets)
+        found, problems = opened_shelves(self._there)
+        for problem in (*silent, *problems):
             self._emit(Event("target-failed", problem, f"dumps there cannot be looked at: {problem}"))
         before = ended.unclean(self._places.state, self._boot)
         # What other machines keep on a target that they share with this one is theirs to tell and to take away.
@@ -166,7 +169,7 @@ class Aftermath:
         """A boot that ended by itself, and no target holds anything of it: that is on record and told."""
         times = [one.time for one in firmware if one.time]
         moment = max(times) if times else ended.boot_time()
-        unseen = [path for path in self._targets if not os.path.isdir(path)]
+        unseen = [path for path in self._targets if path not in self._there or not os.path.isdir(path)]
         reason = telling.missing_reason(before, moment, panicked=bool(firmware), timed=bool(times))
         kept = keep(firmware, [shelf.path for shelf in found], self._host, moment, reason)
         for problem in kept.problems:
@@ -190,7 +193,7 @@ class Aftermath:
         return known
 
     def _retain(self, known: Crashes) -> None:
-        found, _ = shelves(self._targets)
+        found, _ = opened_shelves(self._there)
         decision = prune.plan(found, known, self._policy.retention, self._host)
         pruned, known = prune.carry_out(decision, found, known, self._host)
         self._keep(known)

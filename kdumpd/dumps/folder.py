@@ -1,8 +1,9 @@
 """The dump directories on a target: whose they are, what is in them, how much they take. Nothing is read whole.
 
 A target's directory may be open to everybody (Ubuntu's /var/crash is): what root did not make, or others may write in,
-is not ours, is never trusted and never removed. Called by `dumps.prune`, `dumps.aftermath` and the verbs. May import
-`dumps.told`, `target` and `errors`.
+is not ours, is never trusted and never removed. A process apart finds out a target whose disk does not answer, and
+nothing else touches it. Called by `dumps.prune`, `dumps.aftermath` and the verbs. May import `dumps.told`,
+`prove.apart`, `target` and `errors`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
 
 from kdumpd.dumps import told
 from kdumpd.dumps.told import Told
 from kdumpd.errors import TargetError
+from kdumpd.prove import apart
 from kdumpd.target.local import INCOMPLETE, free_bytes
 
 DUMP = "vmcore"
@@ -25,6 +28,7 @@ _OWN_FILES = frozenset(("capture.log", "dmesg.txt", "kdumpd.json", "stage.txt", 
 _DEEPEST = 4  # directories below a dump's own that are counted
 _MOST_ENTRIES = 10_000
 _BLOCK = 512  # bytes: the unit of st_blocks
+_DEADLINE = apart.DEADLINE  # seconds until a target is given up
 
 #: Directories of other programs: kdump-tools, kdump-utils, SUSE's kdump, in that order.
 _PEERS = (
@@ -88,8 +92,37 @@ def shelf(target: str) -> Shelf | None:
         raise TargetError(f"{target}: cannot be looked at: {error.strerror}; {remedy}") from error
 
 
-def shelves(targets: tuple[str, ...]) -> tuple[tuple[Shelf, ...], tuple[str, ...]]:
+def shelves(targets: Sequence[str]) -> tuple[tuple[Shelf, ...], tuple[str, ...]]:
     """Every target's, each directory once though two paths lead there; and a line for each that cannot be looked at."""
+    there, silent = answering(targets)
+    found, problems = opened_shelves(there)
+    return found, (*silent, *problems)
+
+
+def answering(targets: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The targets whose disk answers, be there a directory or none; and a line for each that does not.
+
+    They are asked all at once. To look at another one would hang for as long as its disk does.
+    """
+    answers = apart.together([partial(_asked, target) for target in targets], _DEADLINE)
+    asked = tuple(zip(targets, answers, strict=True))
+    silent = tuple(f"{target}: {apart.hung(answer.failure)}" for target, answer in asked if answer.failure)
+    return tuple(target for target, answer in asked if not answer.failure), silent
+
+
+def _asked(target: str) -> Mapping[str, Any]:
+    """In a process apart: nothing of interest, but an end. What is wrong there is told by who looks at it then."""
+    with suppress(OSError):
+        os.stat(target)
+        free_bytes(target)
+        with os.scandir(target) as entries:
+            for entry in entries:
+                entry.stat(follow_symlinks=False)
+    return {}
+
+
+def opened_shelves(targets: Sequence[str]) -> tuple[tuple[Shelf, ...], tuple[str, ...]]:
+    """As `shelves`, of targets that answer."""
     found: list[Shelf] = []
     problems: list[str] = []
     seen: set[tuple[int, int]] = set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,21 @@ def test_a_directory_that_two_targets_name_is_looked_at_once(rig: Rig, tmp_path:
     found, problems = shelves((str(rig.targets[0]), str(tmp_path / "link")))
     assert [one.path for one in found] == [str(rig.targets[0])]
     assert problems == ()
+
+
+def test_a_target_whose_disk_hangs_is_one_line_and_the_others_are_looked_at(
+    tmp_path: Path, good: Path, hang: Callable[[Path], None]
+) -> None:
+    rig = Rig(tmp_path, good, targets=2)
+    rig.dump(1), rig.dump(2, target=1)
+    hang(rig.targets[0])
+    started = time.monotonic()
+    found, problems = shelves(tuple(str(target) for target in rig.targets))
+    assert time.monotonic() - started < 5
+    assert [(one.path, len(one.folders)) for one in found] == [(str(rig.targets[1]), 1)]
+    (problem,) = problems
+    assert problem.startswith(f"{rig.targets[0]}: did not answer within ")
+    assert problem.endswith(": its disk hangs or is gone; see the kernel's log")
 
 
 def test_the_list_has_the_newest_first_and_says_what_each_is(rig: Rig) -> None:

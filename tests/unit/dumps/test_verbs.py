@@ -127,6 +127,17 @@ def test_list_names_a_target_that_it_cannot_read_by_its_schema(
     ]
 
 
+@pytest.mark.parametrize("name", ["list", "prune"])
+def test_a_target_whose_disk_hangs_is_a_problem_by_the_schema(
+    rig: Rig, verb: Verb, capsys: pytest.CaptureFixture[str], hang: Callable[[Path], None], name: str
+) -> None:
+    rig.dump(1)
+    hang(rig.targets[0])
+    assert verb(name, "--json") == 1
+    (problem,) = by_schema(name, capsys.readouterr().out)["problems"]
+    assert problem.startswith(f"{rig.targets[0]}: did not answer within ")
+
+
 def test_prune_prints_what_goes_by_its_schema(rig: Rig, verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
     first = rig.dump(1)
     rig.dump(2)
