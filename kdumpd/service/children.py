@@ -6,9 +6,11 @@ Called by `service.daemon` alone. May import `service.actions` and the standard 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from kdumpd.service.actions import Work
@@ -56,6 +58,16 @@ class _Text:
         return self._text.decode(errors="replace")
 
 
+def _watched(pid: int) -> int:
+    """A descriptor that is readable when a child has ended; without one there is no child either."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
 class Child:
     """A process in a session of its own; `fileno` is readable when it has ended."""
 
@@ -80,6 +92,7 @@ class Child:
                 setsigmask=(),
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
             )
+            self._descriptor = _watched(self.pid)
         except OSError:
             for end in ends:
                 os.close(end)
@@ -89,7 +102,6 @@ class Child:
         os.set_blocking(ends[0], False)
         os.set_blocking(ends[2], False)
         self.output, self.errors = _Text(ends[0]), _Text(ends[2])
-        self._descriptor = os.pidfd_open(self.pid)
 
     def fileno(self) -> int:
         return self._descriptor
@@ -108,3 +120,26 @@ class Child:
         for descriptor in (self._descriptor, self.output.descriptor, self.errors.descriptor):
             os.close(descriptor)
         return code
+
+
+def finish(children: Sequence[Child], asked: float, killed: float) -> list[Child]:
+    """Children that were asked to end are reaped as they do: `asked` seconds are theirs, then they are killed.
+
+    Returns those that have not ended `killed` seconds after that: what waits for a disk that does not answer no signal
+    ends, and to wait for it would be to wait as long as it does.
+    """
+    left = _reaped(children, asked)
+    for child in left:
+        child.kill(hard=True)
+    return _reaped(left, killed)
+
+
+def _reaped(children: Sequence[Child], seconds: float) -> list[Child]:
+    """Those that have not ended in time."""
+    until, left = time.monotonic() + seconds, list(children)
+    while left and (wait := until - time.monotonic()) > 0:
+        ended, _, _ = select.select(left, [], [], wait)
+        left = [child for child in left if child not in ended]
+        for child in ended:
+            child.reap()
+    return left

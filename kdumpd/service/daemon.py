@@ -38,7 +38,7 @@ from kdumpd.service.actions import (
     Woken,
     Work,
 )
-from kdumpd.service.children import COMMANDS, Child, environment
+from kdumpd.service.children import COMMANDS, Child, environment, finish
 from kdumpd.service.look import take
 from kdumpd.service.loop import KILLED, Loop
 from kdumpd.service.paths import Paths
@@ -48,6 +48,7 @@ from kdumpd.service.watch import Devices, Files, Mounts
 
 _ARMED_UNIT = "kdumpd-armed.service"
 _SYSTEMCTL = "/usr/bin/systemctl"
+_LAST = 1.0  # seconds, at a stop, for the end of what was killed
 _UNSTARTED = 127  # as a shell says it
 _SIGNALS: dict[signal.Signals, Asked | Stopped] = {
     signal.SIGTERM: Stopped(),
@@ -199,15 +200,6 @@ class Daemon:
                 step = self._turn.ended(_UNSTARTED)
 
     def _end(self) -> int:
-        """Children end, those that do not want to as well."""
-        until = time.monotonic() + KILLED
-        left = list(self._children.values())
-        while left and time.monotonic() < until:
-            gone, _, _ = select.select(left, [], [], max(0.0, until - time.monotonic()))
-            left = [child for child in left if child not in gone]
-            for child in gone:
-                child.reap()
-        for child in left:
-            child.kill(hard=True)
-            child.reap()
+        """Children end; what no signal ends is left to systemd, which is not to wait for the service as well."""
+        finish(list(self._children.values()), KILLED, _LAST)
         return 0
