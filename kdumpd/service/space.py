@@ -82,7 +82,11 @@ class Spaces:
 
 def _start(measured: Callable[[str], Space], path: str) -> _Asked | None:
     """A process that measures; None where none can be had."""
-    ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    pid = 0
     try:
         pid = os.fork()
         if pid == 0:
@@ -90,6 +94,9 @@ def _start(measured: Callable[[str], Space], path: str) -> _Asked | None:
         return _Asked(pid, os.pidfd_open(pid), ours)
     except OSError:
         os.close(ours)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         return None
     finally:
         os.close(theirs)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kdumpd.service.space import SILENT, Space, Spaces, measure
+from tests.unit.service.scarce import scarce
 
 ANSWER = Space(7, 1 << 40)
 
@@ -123,3 +124,12 @@ def test_what_hangs_keeps_nothing_of_the_service_open() -> None:
 
     # Three times nowhere, the pipe, and the directory that is read.
     assert Spaces(opened).ask(["/a"]) == {"/a": (5, 1)}
+
+
+@pytest.mark.parametrize("free", range(3))
+def test_without_a_descriptor_nothing_is_seen_and_nothing_is_left(free: int) -> None:
+    spaces = Spaces(lambda path: ANSWER)
+    with scarce(free):
+        assert spaces.ask(["/a"]) == {"/a": (0, 0)}
+    assert children() == []
+    assert spaces.ask(["/a"]) == {"/a": ANSWER}
