@@ -111,4 +111,9 @@ def text(document: Mapping[str, Any], key: str) -> str:
     value = document.get(key)
     if not isinstance(value, str):
         return ""
-    return "".join(character if character.isprintable() else "?" for character in " ".join(value.split()))
+    return shown(" ".join(value.split()))
+
+
+def shown(value: str) -> str:
+    """A text for a terminal: where anybody may name a directory, its name may hold what moves a cursor."""
+    return "".join(character if character.isprintable() else "?" for character in value)

@@ -128,6 +128,23 @@ def test_the_last_crash_is_the_newest_on_record() -> None:
     assert (found.crash.state, found.crash.path, found.crashes) == ("missing", None, 2)
 
 
+@pytest.mark.parametrize(
+    ("more", "now"),
+    [
+        ({"removed": "max_size"}, None),
+        ({}, Found(None, dump=False)),
+        ({}, Found("/c/b", dump=True)),
+        ({}, Found("/c/a\x1b[2J\udcff", dump=True, problem="/c/a\x1b[2J\udcff: cannot be looked at")),
+    ],
+)
+def test_what_is_said_of_a_directory_s_name_moves_no_cursor(more: dict[str, str], now: Found | None) -> None:
+    entry = {"time": 1, "path": "/c/a\x1b[2J\udcff", "state": "verified", "why": ""} | more
+    found = status(ARMED, records=Records(crashes=(entry,), dump=now)).crash
+    assert found is not None
+    assert found.why.isprintable()
+    assert "/c/a?[2J?" in found.why
+
+
 def test_a_dump_that_retention_took_says_so() -> None:
     entry = {"time": 1, "path": "/a", "state": "verified", "why": "", "removed": "more than 5 dumps"}
     found = status(ARMED, records=Records(crashes=(entry,))).crash
