@@ -263,8 +263,8 @@ VERBS: tuple[Verb, ...] = (
             "The newest first: the time of the crash, what became of its dump, its size on the disk, its directory, "
             "and below that the host, the kernel and the panic. complete: read whole since, and good. unverified: "
             "whole by its name, not read since, or not to be read then. incomplete: the capture did not come to "
-            "a whole dump. damaged: does not read. foreign: another program's, or not only root's; kdumpd never removes those. No dump is "
-            "read whole for this: the service reads each once, after the crash."
+            "a whole dump. damaged: does not read. foreign: another program's, or not only root's; kdumpd never "
+            "removes those. No dump is read whole for this: the service reads each once, after the crash."
         ),
     ),
     Verb(
