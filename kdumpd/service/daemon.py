@@ -32,6 +32,7 @@ from kdumpd.service.actions import (
     Said,
     Start,
     Started,
+    State,
     Stopped,
     Tell,
     Unit,
@@ -43,7 +44,7 @@ from kdumpd.service.look import take
 from kdumpd.service.loop import KILLED, Loop
 from kdumpd.service.paths import Paths
 from kdumpd.service.space import Spaces
-from kdumpd.service.unit import Step, Turn
+from kdumpd.service.unit import TRIES, Step, Turn
 from kdumpd.service.watch import Devices, Files, Mounts
 
 _ARMED_UNIT = "kdumpd-armed.service"
@@ -67,6 +68,7 @@ class Daemon:
         self._loop = Loop(os.path.join(paths.images, "capture.img"))
         self._children: dict[Work, Child] = {}
         self._turn, self._unit = Turn(), 0
+        self._unwritten: State | None = None
         self._unstarted: list[Ended] = []
         self._files = Files(paths)
         self._watches: dict[int, Files | Devices | Mounts] = {}
@@ -97,6 +99,7 @@ class Daemon:
                     self._hear(child, ended=child.fileno() in ready)
             if time.monotonic() >= self._loop.wake:
                 self._step(Woken(take(self._paths, self._spaces)))
+                self._rewrite()
                 self._systemctl(self._turn.look())
 
     def _timeout(self) -> int:
@@ -138,7 +141,9 @@ class Daemon:
                 case Tell():
                     send(**events.fields(action))
                 case Publish(said):
+                    self._unwritten = said
                     record.publish(self._paths, said)
+                    self._unwritten = None
                 case Unit(state):
                     self._systemctl(self._turn.want(state))
                 case Keep(armed):
@@ -147,6 +152,14 @@ class Daemon:
                     record.forget(self._paths, kept)
         except OSError as error:
             self._failed(f"{error.filename or type(action).__name__}: {error.strerror or error}")
+
+    def _rewrite(self) -> None:
+        """What could not be written is written as soon as it can be; that it could not was told."""
+        if self._unwritten is not None:
+            with suppress(OSError):
+                record.publish(self._paths, self._unwritten)
+                self._unwritten = None
+                self._systemctl(self._turn.again())
 
     def _failed(self, reason: str) -> None:
         with suppress(OSError):  # It may be the journal that cannot be written to.
@@ -198,6 +211,9 @@ class Daemon:
             except OSError as error:
                 self._failed(f"{_SYSTEMCTL}: {error.strerror}")
                 step = self._turn.ended(_UNSTARTED)
+        if state := self._turn.given_up():
+            times = f"systemd was asked {TRIES} times"
+            self._failed(f"{_ARMED_UNIT}: is not {state} though {times}; see systemctl status {_ARMED_UNIT}")
 
     def _end(self) -> int:
         """Children end; what no signal ends is left to systemd, which is not to wait for the service as well."""

@@ -20,22 +20,35 @@ def _replace(path: str, document: Mapping[str, object], mode: int, lasting: bool
     """The document is at `path`, for those that `mode` lets read it; where it is `lasting`, on the disk."""
     os.makedirs(os.path.dirname(path), mode=mode | (mode & 0o444) >> 2, exist_ok=True)
     new = f"{path}.new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w") as stream:
-        os.fchmod(descriptor, mode)
-        stream.write(json.dumps({"version": 1, **document}, sort_keys=True) + "\n")
-        stream.flush()
-        if lasting:
-            os.fsync(stream.fileno())
-    os.replace(new, path)
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "w") as stream:
+            os.fchmod(descriptor, mode)
+            stream.write(json.dumps({"version": 1, **document}, sort_keys=True) + "\n")
+            stream.flush()
+            if lasting:
+                os.fsync(stream.fileno())
+        os.replace(new, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
 
 
 def publish(paths: Paths, state: State) -> None:
-    """What the service says of this machine, and which process says it; `systemctl status` shows it to anybody too."""
+    """What the service says of this machine, and which process says it; `systemctl status` shows it to anybody too.
+
+    Where that cannot be written, nothing is there to be read: what was said before holds no longer.
+    """
     own = os.getpid()
     who = {"pid": own, "started": started(own, paths.proc)}
     said = {**state._asdict(), "policy_problem": state.policy_problem or None}
-    _replace(paths.service, {**said, **who}, mode=0o644, lasting=False)
+    try:
+        _replace(paths.service, {**said, **who}, mode=0o644, lasting=False)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(paths.service)
+        raise
 
 
 def keep(paths: Paths, armed: bool, since: float) -> None:

@@ -47,13 +47,23 @@ class Turn:
         self._overtaken = False
         self._open = False
         self._tries = 0
+        self._given_up = ""
 
     def want(self, state: str) -> Step | None:
         """The unit is to be active, failed or inactive; what to run now, None while something else runs."""
-        self._state, self._open, self._tries = state, True, 1
+        self._state, self._open, self._tries, self._given_up = state, True, 1, ""
         self._left = deque(_ORDERS[state])
         self._overtaken = self._running is not None
         return self._next()
+
+    def again(self) -> Step | None:
+        """What the unit goes by was written only now: it is asked once more to be what it is to be."""
+        return self.want(self._state) if self._state else None
+
+    def given_up(self) -> str:
+        """The state that the unit did not take however often it was asked; "" otherwise, and when that was told."""
+        given_up, self._given_up = self._given_up, ""
+        return given_up
 
     def look(self) -> Step | None:
         """A moment to see whether the unit is what it was to be; None where that was seen, or something runs."""
@@ -76,7 +86,7 @@ class Turn:
 
     def _again(self) -> None:
         if self._tries >= TRIES:
-            self._open = False
+            self._open, self._given_up = False, self._state
             return
         self._tries += 1
         self._left.extend(_ORDERS[self._state])

@@ -30,7 +30,7 @@ _SUBSYSTEMS = ("block", "cpu", "memory")
 _BUFFER = 1 << 20
 
 #: What the service itself and its children write; all of it is seen by a look where it matters.
-_OWN = ("service.json", "running.json", "lock")
+_OWN = ("service.json", "service.json.new", "running.json", "running.json.new", "lock")
 
 
 class Files:

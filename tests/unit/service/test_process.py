@@ -105,6 +105,20 @@ def test_children_that_cannot_be_started_are_the_last_word(service: Service) -> 
     assert told[-1].startswith("STATUS=NOT ARMED")
 
 
+def test_a_state_that_cannot_be_written_takes_the_old_one_away_and_is_written_as_soon_as_it_can_be(
+    service: Service,
+) -> None:
+    service.settled()
+    (service.root / "run/kdumpd/service.json.new").mkdir()  # for root there is hardly another way
+    service.write("status.json", '{"armed": false, "reason": "no kexec"}')
+    service.write("etc/kdumpd.yaml", "wrong\n")
+    service.wait(lambda: any(text.startswith("STATUS=NOT ARMED") for text in service.notified))
+    service.wait(lambda: service.document("run/kdumpd/service.json") == {})
+    (service.root / "run/kdumpd/service.json.new").rmdir()
+    service.write("run/kdumpd/room", "")
+    service.wait(lambda: service.document("run/kdumpd/service.json").get("armed") is False)
+
+
 def test_a_clean_stop_leaves_no_record_and_no_child(service: Service) -> None:
     service.settled()
     service.write("slow", "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import stat
 from pathlib import Path
 
@@ -38,6 +40,22 @@ def test_the_state_is_a_document_for_everybody(paths: Paths) -> None:
     assert stat.S_IMODE(Path(paths.service).stat().st_mode) == 0o644
     assert stat.S_IMODE(Path(paths.run).stat().st_mode) == 0o755
     assert [path.name for path in Path(paths.run).iterdir()] == ["service.json"]
+
+
+def test_what_holds_no_longer_is_not_left_where_what_holds_cannot_be_written(paths: Paths) -> None:
+    record.publish(paths, ARMED)
+    child = os.fork()
+    if child == 0:  # a full file system, as far as a process sees it
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
+        try:
+            record.publish(paths, ARMED._replace(armed=False))
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert list(Path(paths.run).iterdir()) == []
+    assert record.read(paths)[0] is None
 
 
 def test_the_unit_repeats_what_the_service_says(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:

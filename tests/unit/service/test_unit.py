@@ -20,10 +20,10 @@ class Systemd:
 
     def say(self, state: str) -> None:
         self.said = state
-        self._begin(self.turn.want(state))
+        self.begin(self.turn.want(state))
 
     def wake(self) -> None:
-        self._begin(self.turn.look())
+        self.begin(self.turn.look())
 
     def end(self) -> None:
         """What runs takes effect as it ends."""
@@ -34,7 +34,7 @@ class Systemd:
             code = 0
         else:
             code = 0 if self.state == step.word.removeprefix("is-") else 3
-        self._begin(self.turn.ended(code))
+        self.begin(self.turn.ended(code))
 
     def settle(self) -> None:
         for _ in range(TRIES + 1):
@@ -42,7 +42,7 @@ class Systemd:
                 self.end()
             self.wake()
 
-    def _begin(self, step: Step | None) -> None:
+    def begin(self, step: Step | None) -> None:
         if step is not None:
             assert self.running is None
             self.running = step
@@ -109,6 +109,26 @@ def test_a_unit_that_never_becomes_so_is_left_alone_in_the_end() -> None:
     assert systemd.orders == TRIES
     systemd.wake()
     assert systemd.running is None
+
+
+def test_that_it_was_left_alone_is_told_once_for_each_state() -> None:
+    systemd = Systemd(lose=1000)
+    for state in ("active", "failed"):
+        systemd.say(state)
+        assert systemd.turn.given_up() == ""
+        systemd.settle()
+        assert systemd.turn.given_up() == state
+        assert systemd.turn.given_up() == ""
+
+
+def test_what_it_reads_was_written_at_last_and_the_unit_is_asked_to_read_it_again() -> None:
+    assert Turn().again() is None
+    systemd = Systemd(lose=TRIES)
+    systemd.say("active")
+    systemd.settle()
+    systemd.begin(systemd.turn.again())
+    systemd.settle()
+    assert systemd.state == "active"
 
 
 @given(st.lists(st.sampled_from(["active", "failed", "inactive", "wake", "end"])), st.integers(0, TRIES - 1))
