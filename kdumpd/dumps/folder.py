@@ -104,9 +104,10 @@ def answering(targets: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
 
     They are asked all at once. To look at another one would hang for as long as its disk does.
     """
-    answers = apart.together([partial(_asked, target) for target in targets], _DEADLINE)
+    questions = [f"entries: {target}" for target in targets]
+    answers = apart.together([partial(_asked, target) for target in targets], _DEADLINE, questions)
     asked = tuple(zip(targets, answers, strict=True))
-    silent = tuple(f"{target}: {apart.hung(answer.failure)}" for target, answer in asked if answer.failure)
+    silent = tuple(f"{target}: {answer.failure}" for target, answer in asked if answer.failure)
     return tuple(target for target, answer in asked if not answer.failure), silent
 
 

@@ -53,7 +53,8 @@ def prove(
     where = places or Places()
     paths = [target.path for target in policy.targets]
     works = [lambda path=path: _tried(path, root, where) for path in paths]
-    answers = apart.together(works, deadline)
+    questions = [f"proof below {root}: {path}" for path in paths]
+    answers = apart.together(works, deadline, questions, where.run)
     need = _need(policy, where)
     now = int(time.time())
     return tuple(
@@ -82,11 +83,12 @@ def _tried(path: str, root: Path, places: Places) -> Mapping[str, Any]:
         return {"failure": str(error)}
     except OSError as error:
         return {"failure": f"cannot be looked at: {error.strerror}; see the kernel's log"}
+    except (RuntimeError, ValueError) as error:
+        return {"failure": apart.senseless(error)}
 
 
 def _proof(path: str, now: int, answer: apart.Answer, min_free: int, need: int) -> Proof:
-    failure = answer.failure and apart.hung(answer.failure)
-    failure = failure or str(answer.result.get("failure", ""))
+    failure = answer.failure or str(answer.result.get("failure", ""))
     if failure:
         return Proof(path, now, False, None, _without_name(failure, path))
     free = int(answer.result["free"])

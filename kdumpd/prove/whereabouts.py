@@ -32,7 +32,8 @@ def find(paths: Sequence[str], root: Path, places: Places, deadline: float = apa
     The UUID of one that udev knows nothing of is read from its disk.
     """
     works = [lambda path=path: _sought(path, root, places) for path in paths]
-    answers = apart.together(works, deadline)
+    questions = [f"whereabouts below {root}: {path}" for path in paths]
+    answers = apart.together(works, deadline, questions, places.run)
     return tuple(_found(path, answer) for path, answer in zip(paths, answers, strict=True))
 
 
@@ -45,6 +46,8 @@ def _sought(path: str, root: Path, places: Places) -> Mapping[str, Any]:
         return {"failure": str(error)}
     except OSError as error:
         return {"failure": f"target {path}: cannot be looked at: {error.strerror}; see the kernel's log"}
+    except (RuntimeError, ValueError) as error:
+        return {"failure": f"target {path}: {apart.senseless(error)}"}
 
 
 def _uuid(node: str, places: Places) -> str | None:
@@ -56,7 +59,8 @@ def _uuid(node: str, places: Places) -> str | None:
 
 
 def _found(path: str, answer: apart.Answer) -> Whereabouts:
-    failure = answer.failure and f"target {path}: {apart.hung(answer.failure)}, or name another target"
+    failure = answer.failure and f"target {path}: {answer.failure}"
+    failure += ", or name another target" if answer.silent else ""
     failure = failure or str(answer.result.get("failure", ""))
     if failure:
         return Whereabouts(None, failure)

@@ -70,7 +70,7 @@ def read(root: Path = Path("/"), run: Path = Path("/run"), proc: Path = Path("/p
         targets={str(target.get("path")): target for target in targets},
         rehearsal=rehearsal,
         crashes=crashes,
-        dump=_whereabouts(crashes[-1]) if crashes else None,
+        dump=_whereabouts(crashes[-1], run) if crashes else None,
         service=service,
         service_runs=_runs(service or {}, proc),
         # One line for all that lies in one folder.
@@ -78,15 +78,15 @@ def read(root: Path = Path("/"), run: Path = Path("/run"), proc: Path = Path("/p
     )
 
 
-def _whereabouts(crash: Mapping[str, Any]) -> Found | None:
+def _whereabouts(crash: Mapping[str, Any], run: Path) -> Found | None:
     path = crash.get("path")
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path or text(crash, "removed"):
         return None
     named = text(crash, "identity")
     # Its target may be the very disk that hangs.
-    (answer,) = apart.together([lambda: find(path, named)._asdict()], _DEADLINE)
+    (answer,) = apart.together([lambda: find(path, named)._asdict()], _DEADLINE, [f"dump: {path}"], run)
     if answer.failure:
-        return Found(path, dump=True, problem=f"{path}: {apart.hung(answer.failure)}")
+        return Found(path, dump=True, problem=f"{path}: {answer.failure}")
     return Found(**answer.result)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from kdumpd.policy import load
 from kdumpd.policy.model import Policy
-from kdumpd.prove import proof
+from kdumpd.prove import asked, proof
 from kdumpd.prove.proof import Proof, prove, record
 from tests.unit.host.machine import FakeMachine
 
@@ -86,6 +86,28 @@ def test_a_disk_that_does_not_answer_hangs_nobody(machine: FakeMachine, tmp_path
     found = only(prove(policy(tmp_path / "crash"), places=machine.places, deadline=0.3))
     assert not found.ok
     assert found.why.startswith("did not answer within 0 s: its disk hangs or is gone")
+
+
+def test_an_earlier_proof_that_hangs_is_not_joined_by_another(machine: FakeMachine, tmp_path: Path) -> None:
+    (machine.base / "run/kdumpd").mkdir(parents=True)
+    lock = asked.lock(machine.places.run, f"proof below /: {tmp_path}/crash")
+    held = asked.hold(lock)
+    assert held is not None
+    asked.left(lock)
+    found = only(prove(policy(tmp_path / "crash"), places=machine.places))
+    assert not found.ok
+    assert found.why.startswith("did not answer an earlier look, which still hangs: its disk hangs or is gone")
+    os.close(held)
+    assert only(prove(policy(tmp_path / "crash"), places=machine.places)).ok
+
+
+def test_links_in_a_circle_are_one_line_and_no_disk_is_blamed(machine: FakeMachine, tmp_path: Path) -> None:
+    links = machine.base / "dev/disk/by-uuid"
+    links.mkdir(parents=True)
+    (links / "1234").symlink_to("1234")
+    found = only(prove(policy(tmp_path / "crash"), places=machine.places))
+    assert not found.ok
+    assert found.why.startswith("cannot be looked at: Symlink loop from ")
 
 
 def test_the_record_is_replaced_whole_and_for_root_alone(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from kdumpd.host import target
+from kdumpd.prove import asked
 from kdumpd.prove.whereabouts import find
 from tests.unit.host.machine import FakeMachine
 
@@ -65,3 +67,42 @@ def test_what_can_be_no_target_says_why(machine: FakeMachine) -> None:
     (machine.base / "proc/self/mountinfo").unlink()
     (found,) = find(["/var/crash"], ROOT, machine.places)
     assert found.why == ("target /var/crash: cannot be looked at: No such file or directory; see the kernel's log")
+
+
+def test_links_in_a_circle_are_one_line_and_no_disk_is_blamed(machine: FakeMachine) -> None:
+    links = machine.base / "dev/disk/by-uuid"
+    links.mkdir(parents=True)
+    (links / "1234").symlink_to("1234")
+    (found,) = find(["/var/crash"], ROOT, machine.places)
+    assert found.facts is None
+    assert found.why.startswith("target /var/crash: cannot be looked at: Symlink loop from ")
+    assert found.why.endswith("; see where the symbolic links and mounts on its way lead")
+
+
+def test_a_defect_of_the_look_is_told_as_one(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> NoReturn:
+        raise KeyError("x")
+
+    monkeypatch.setattr(target, "locate", defect)
+    (found,) = find(["/var/crash"], ROOT, machine.places)
+    assert found.why == (
+        "target /var/crash: the process that looked ended with KeyError: 'x'; "
+        "this is a defect of kdumpd, please report it"
+    )
+
+
+def test_a_target_whose_earlier_look_hangs_is_refused_at_once(machine: FakeMachine) -> None:
+    (machine.base / "run/kdumpd").mkdir(parents=True)
+    lock = asked.lock(machine.places.run, "whereabouts below /: /srv/crash")
+    held = asked.hold(lock)
+    assert held is not None
+    asked.left(lock)
+    started = time.monotonic()
+    hung, good = find(["/srv/crash", "/var/crash"], ROOT, machine.places)
+    assert time.monotonic() - started < 15
+    assert hung.why == (
+        "target /srv/crash: did not answer an earlier look, which still hangs: its disk hangs or is gone; "
+        "see the kernel's log, or name another target"
+    )
+    assert good.facts is not None
+    os.close(held)
