@@ -69,7 +69,7 @@ check: venv
 	@git ls-files -z -- '*.sh' packaging/install-tools 'packaging/build-*' 'packaging/hooks/*' 'packaging/debian/*.p*' \
 		'packaging/initramfs-tools/hooks/*' 'packaging/initramfs-tools/scripts/*' .ci/run | xargs -0 shellcheck
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/pytest -q tests/unit tests/fuzz
+	@$(BIN)/pytest -q -n 2 tests/unit tests/fuzz
 
 test: check vm-tools deb-tools
 	@$(BIN)/pytest -v --timeout 900 -n 2 --dist loadfile -m 'not matrix' tests/vm tests/fault
