@@ -56,18 +56,23 @@ class Aftermath:
         self._there: tuple[str, ...] = ()  # the targets that answer: to touch another one would hang
         self._places = places
         self._emit = emit
+        self._unrecorded = ""  # why the last record was not written
         self._told: list[str] = []
         self._boot = ended.boot_id(places.proc)
         self._host = this_host(places.proc)
 
-    def run(self, *, retain: bool) -> None:
-        """Everything new is on record and told; with `retain`, what the policy does not keep is gone."""
+    def run(self, *, retain: bool) -> str:
+        """Everything new is on record and told; with `retain`, what the policy does not keep is gone.
+
+        The answer is why it is not on record, "" where it is.
+        """
         known, first = self._known()
         self._there, silent = answering(self._targets)
         found, problems = opened_shelves(self._there)
         for problem in (*silent, *problems):
             self._emit(Event("target-failed", problem, f"dumps there cannot be looked at: {problem}"))
         before = ended.unclean(self._places.state, self._boot)
+        unread = [one.path for shelf in found for one in shelf.folders if one.unread and known.named(one.path) is None]
         # What other machines keep on a target that they share with this one is theirs to tell and to take away.
         hosts = (self._host, before.host if before is not None else "")
         found = tuple(one._replace(folders=tuple(each for each in one.folders if owns(hosts, each))) for one in found)
@@ -90,11 +95,12 @@ class Aftermath:
         # The first run of all cannot know how old a record is.
         panicked = tuple(one for one in firmware if one.of_a_panic and not first and not fits)
         if panicked or (before is not None and not fits):
-            known = self._miss(known, panicked, before, found)
+            known = self._miss(known, panicked, before, found, unread)
         known = known.with_seen(tuple(one.key for one in firmware))
         self._keep(known)
         if retain:
             self._retain(known)
+        return self._unrecorded
 
     def _known(self) -> tuple[Crashes, bool]:
         """The record, and whether there was none."""
@@ -110,11 +116,13 @@ class Aftermath:
         """It is on record; where the disk takes no record, that is told once, and all else goes on."""
         try:
             record.write(known, self._places.state)
+            self._unrecorded = ""
         except OSError as error:
             text = f"{self._places.state}/{record.NAME}: cannot be written: {error.strerror}; make room there"
+            self._unrecorded = text
             if text not in self._told:
                 self._told.append(text)
-                self._emit(Event("record-failed", text, f"{text}: what is told now is told again at the next start"))
+                self._emit(Event("record-failed", text, f"{text}: what is told now is told again by the next search"))
 
     def _again(self, found: Sequence[Shelf], known: Crashes) -> Crashes:
         """What could not be read at an earlier run is read; what came of it is on record, and told where it is news."""
@@ -164,7 +172,12 @@ class Aftermath:
         return known
 
     def _miss(
-        self, known: Crashes, firmware: tuple[pstore.Record, ...], before: Ended | None, found: Sequence[Shelf]
+        self,
+        known: Crashes,
+        firmware: tuple[pstore.Record, ...],
+        before: Ended | None,
+        found: Sequence[Shelf],
+        unread: Sequence[str],
     ) -> Crashes:
         """A boot that ended by itself, and no target holds anything of it: that is on record and told."""
         times = [one.time for one in firmware if one.time]
@@ -178,7 +191,7 @@ class Aftermath:
             time=moment,
             path=kept.path,
             state=State.MISSING,
-            why=reason + telling.missing_more(before, unseen),
+            why=reason + telling.missing_more(before, unseen, unread),
             panic=pstore.panic_of(firmware),
             pstore=kept.records,
             identity=kept.identity,
@@ -270,18 +283,18 @@ def _print(event: Event) -> None:
     print(json.dumps(event.document()), flush=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when everything was looked at and told; 1 with one line on standard error when that was not possible."""
+def main(arguments: Sequence[str] | None = None, places: Places | None = None) -> int:
+    """0 when everything was looked at, told and put on record; 1 with one line on standard error where it was not."""
     parser = argparse.ArgumentParser(prog="python3 -m kdumpd.dumps.aftermath", allow_abbrev=False)
     parser.add_argument("--policy", metavar="FILE", default="/etc/kdumpd.yaml", help="the policy (default %(default)s)")
     options = parser.parse_args(arguments)
     say = partial(print, file=sys.stderr, flush=True)
-    places = Places()
+    places = places or Places()
     os.nice(_NICE)
     try:
         policy, retain = policy_of(options.policy, places.state)
         with record.locked(say, places.state):
-            Aftermath(policy, places, _print).run(retain=retain)
+            unrecorded = Aftermath(policy, places, _print).run(retain=retain)
     except KdumpdError as error:
         say(str(error))
         return 1
@@ -289,7 +302,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         say(f"{where}{error.strerror or error}")
         return 1
-    return 0
+    if unrecorded:
+        say(unrecorded)
+    return 1 if unrecorded else 0
 
 
 if __name__ == "__main__":

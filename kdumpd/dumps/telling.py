@@ -12,6 +12,7 @@ from kdumpd.dumps.crashes import Crash, State
 from kdumpd.dumps.ended import Ended
 from kdumpd.dumps.examine import what_is_there
 from kdumpd.dumps.folder import Folder
+from kdumpd.dumps.told import printable
 from kdumpd.policy.units import shown_size
 from kdumpd.target.local import utc
 
@@ -82,12 +83,13 @@ def missing_reason(before: Ended | None, moment: float, *, panicked: bool, timed
     )
 
 
-def missing_more(before: Ended | None, unseen: Sequence[str]) -> str:
-    """What else is known of it."""
+def missing_more(before: Ended | None, unseen: Sequence[str], unread: Sequence[str]) -> str:
+    """What else is known of it; `unseen` targets and `unread` directories may hold it."""
     armed = ""
     if before is not None and before.armed is not None:
         armed = "; a crash kernel was loaded" if before.armed else "; no crash kernel was loaded then"
-    return armed + (f"; not there to be looked at: {', '.join(unseen)}" if unseen else "")
+    armed += f"; not there to be looked at: {', '.join(unseen)}" if unseen else ""
+    return armed + (f"; there, and cannot be read now: {', '.join(map(printable, unread))}" if unread else "")
 
 
 def of_missing(crash: Crash, reason: str) -> Event:

@@ -170,7 +170,6 @@ def test_a_target_whose_disk_hangs_is_one_line_and_the_others_are_looked_at(
     assert [(one.path, len(one.folders)) for one in found] == [(str(rig.targets[1]), 1)]
     (problem,) = problems
     assert problem.startswith(f"{rig.targets[0]}: did not answer within ")
-    assert problem.endswith(": its disk hangs or is gone; see the kernel's log")
 
 
 def test_the_list_has_the_newest_first_and_says_what_each_is(rig: Rig) -> None:
