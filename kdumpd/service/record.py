@@ -81,6 +81,11 @@ def forget(paths: Paths, kept: bool) -> None:
             os.unlink(path)
 
 
+def _hidden(pid: int, proc: str) -> bool:
+    """Whether there is a process of which one may not know when it began: /proc mounted with hidepid=1."""
+    return not os.access(f"{proc}/{pid}/stat", os.R_OK) and os.path.isdir(f"{proc}/{pid}")
+
+
 def read(paths: Paths) -> tuple[bool | None, str]:
     """(armed, the reason) as the service that runs now says; None for armed when none does, or it knows nothing yet."""
     try:
@@ -92,6 +97,6 @@ def read(paths: Paths) -> tuple[bool | None, str]:
         return None, "kdumpd.service does not run, or knows nothing yet"
     except (OSError, ValueError, TypeError, KeyError) as error:
         return False, f"{paths.service}: cannot be read: {error}; restart kdumpd.service"
-    if began is None or began != started(pid, paths.proc):
+    if began is None or (began != started(pid, paths.proc) and not _hidden(pid, paths.proc)):
         return None, "kdumpd.service does not run; start it"
     return armed, reason

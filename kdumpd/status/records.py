@@ -9,6 +9,7 @@ targets.json is by `prove`, rehearsal.json by `rehearse`, crashes.json by `dumps
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +96,12 @@ def _runs(service: Mapping[str, Any], proc: Path) -> bool:
     process, began = str(service.get("pid", "")), service.get("started")
     if began is None or not process.isdecimal() or len(process) > _LONGEST_PID:
         return False
-    return bool(began == started(process, str(proc)))
+    return bool(began == started(process, str(proc))) or _hidden(proc / process)
+
+
+def _hidden(process: Path) -> bool:
+    """Whether it is there, and one may not know when it began: /proc mounted with hidepid=1."""
+    return not os.access(process / "stat", os.R_OK) and process.is_dir()
 
 
 def number(document: Mapping[str, Any], key: str) -> float:

@@ -84,6 +84,34 @@ def test_nobody_is_armed_by_a_process_that_has_its_number_now(paths: Paths, caps
     assert "does not run" in capsys.readouterr().err
 
 
+def test_a_process_that_may_not_be_looked_at_is_believed_where_it_is_there(paths: Paths, tmp_path: Path) -> None:
+    record.publish(paths, ARMED)
+    (tmp_path / "proc").unlink()
+    (tmp_path / "proc" / str(os.getpid())).mkdir(parents=True, mode=0)  # as /proc with hidepid=1 has it
+    assert _as_nobody(paths) == (True, "all is well")
+    (tmp_path / "proc" / str(os.getpid())).rmdir()
+    assert _as_nobody(paths)[0] is None
+
+
+def _as_nobody(paths: Paths) -> tuple[bool | None, str]:
+    """What an ordinary user reads."""
+    Path(paths.root).chmod(0o755)
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.chdir(paths.root)  # the folders above are root's alone
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setresuid(65534, 65534, 65534)
+        os.write(theirs, json.dumps(record.read(paths._replace(root="."))).encode())
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as stream:
+        armed, reason = json.load(stream)
+    os.waitpid(child, 0)
+    return armed, reason
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"armed": true}', "\0"])
 def test_a_record_without_sense_is_one_line(paths: Paths, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(paths.run).mkdir(parents=True)

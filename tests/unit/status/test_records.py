@@ -89,6 +89,23 @@ def test_a_process_number_without_end_and_a_document_without_bottom_are_nothing(
     assert (found.service_runs, found.rehearsal) == (False, None)
 
 
+def test_a_service_that_may_not_be_looked_at_runs_where_there_is_such_a_process(tmp_path: Path) -> None:
+    statefile.replace(tmp_path / "run/kdumpd/service.json", {"armed": True, "pid": 42, "started": 777})
+    (tmp_path / "proc" / "42").mkdir(parents=True, mode=0)  # as /proc with hidepid=1 has it
+    for path in (tmp_path, tmp_path / "run/kdumpd"):
+        path.chmod(0o755)
+    (tmp_path / "run/kdumpd/service.json").chmod(0o644)
+    child = os.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.setgroups([]) if os.geteuid() == 0 else None
+        os.setresuid(65534, 65534, 65534) if os.geteuid() == 0 else None
+        hidden = records.read(Path(), Path("run"), Path("proc")).service_runs
+        gone = records.read(Path(), Path("run"), Path("run")).service_runs
+        os._exit(0 if hidden and not gone else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 @pytest.mark.parametrize("service", [{"pid": 42, "started": 777}, {"pid": 42}, {"pid": 42, "started": "778"}])
 def test_another_process_that_has_the_service_s_number_now_is_not_the_service(
     tmp_path: Path, service: dict[str, object]
