@@ -22,8 +22,10 @@ class Verdict(NamedTuple):
 
 
 def _line(text: object) -> str:
-    """Text of others as one line of a bearable length."""
+    """Text of others as one line of a bearable length, with nothing that neither the journal nor systemd takes."""
     line = " ".join(text.split()) if isinstance(text, str) else ""
+    # A path may have any byte but 0, JSON any surrogate and 0.
+    line = line.encode("utf-8", "replace").decode().replace("\0", "?")
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 

@@ -80,3 +80,19 @@ def test_the_line_of_systemctl_status_says_all_that_matters() -> None:
 )
 def test_what_somebody_has_to_do_something_about_is_a_warning_at_least(event: str, priority: str) -> None:
     assert events.fields(Tell(event, "why"))["PRIORITY"] == priority
+
+
+HOSTILE = "a\ud800 b\udcff\n\0c"
+
+
+def test_what_no_text_can_hold_is_replaced_wherever_it_comes_from() -> None:
+    output = json.dumps({"armed": False, "reason": HOSTILE, "policy_problems": [HOSTILE]})
+    verdict = read(_ended(output), late=False)
+    told = found(json.dumps({"event": "crash-found", "reason": HOSTILE, "path": HOSTILE, f"x{HOSTILE}": 1}))
+    assert told
+    texts = [verdict.reason, verdict.policy_problem, complaint(_ended(errors=HOSTILE, code=1), late=False)]
+    texts += [text for pair in events.fields(told).items() for text in pair]
+    assert texts[:3] == ["a? b? ?c", "a? b? ?c", "a? b?; ?c"]
+    for text in texts:
+        assert text.encode()
+        assert "\0" not in text
