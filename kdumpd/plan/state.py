@@ -215,12 +215,21 @@ def holder(root: Path, proc: Path = Path("/proc")) -> str:
 
 
 def lock_mark(root: Path) -> int:
-    """A number that is another one after each time that the lock was held; 0 before the first."""
+    """A number that is another one after each time that the lock was held; 0 before the first: there is no file."""
     try:
-        found = (folder(root) / "lock").stat()
+        return (folder(root) / "lock").stat().st_mtime_ns
     except OSError:
         return 0
-    return found.st_mtime_ns if found.st_size else 0
+
+
+def _opened(path: Path) -> tuple[int, int]:
+    """The lock's file, and its mark of that moment where this has made it; 0 where it was there."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags, 0o600), 0
+    return descriptor, os.fstat(descriptor).st_mtime_ns
 
 
 def _sign(descriptor: int) -> None:
@@ -241,7 +250,7 @@ def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[int]:
     path = folder(root) / "lock"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor, made = _opened(path)
     except OSError as error:
         raise HostError(
             f"{error.filename}: {error.strerror}; kdumpd keeps its images and records there: {statefile.remedy(error)}"
@@ -253,8 +262,10 @@ def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[int]:
             process = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             waiting(f"another kdumpd (process {process}) is at work; waiting for it to end")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        mark = os.fstat(descriptor).st_mtime_ns if os.fstat(descriptor).st_size else 0
+        found = os.fstat(descriptor)
+        # Who has made the file has seen none before. On a full disk it stays empty: its time tells of holders.
+        mine = found.st_mtime_ns == made and not found.st_size
         _sign(descriptor)
-        yield mark
+        yield 0 if mine else found.st_mtime_ns
     finally:
         os.close(descriptor)

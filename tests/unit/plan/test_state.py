@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,11 +64,11 @@ def test_the_record_of_a_build_is_read_back(tmp_path: Path) -> None:
 
 def test_the_last_good_policy_is_this_kernels_else_the_one_built_last(tmp_path: Path) -> None:
     assert state.last_good(tmp_path, "6.1") is None
-    for release, text, time in (("6.0", "new", 2000), ("5.10", "old", 1000)):
+    for release, text, written in (("6.0", "new", 2000), ("5.10", "old", 1000)):
         path = build.policy_beside(state.image_of(tmp_path, release))
         path.parent.mkdir(parents=True)
         path.write_text(text)
-        os.utime(path, (time, time))
+        os.utime(path, (written, written))
     assert state.last_good(tmp_path, "6.1") == "new"
     assert state.last_good(tmp_path, "5.10") == "old"
 
@@ -84,6 +88,44 @@ def test_the_locks_mark_changes_when_somebody_has_held_it(tmp_path: Path) -> Non
     assert held
     with state.locked(tmp_path, lambda _: None) as mark:
         assert mark == held
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """Files are made and have no room, for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    yield tmp_path
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_the_mark_of_a_lock_made_on_a_full_disk_changes_as_any_other(full_disk: Path) -> None:
+    marks = [state.lock_mark(full_disk)]
+    for _ in range(3):
+        with state.locked(full_disk, lambda _: None) as mark:
+            assert mark == marks[-1]
+        marks.append(state.lock_mark(full_disk))
+        # The kernel's file times go by its tick.
+        time.sleep(0.02)
+    assert (statefile.folder(full_disk) / "lock").stat().st_size == 0
+    assert marks[0] == 0
+    assert len(set(marks)) == len(marks)
+
+
+def test_who_made_the_lock_and_held_it_second_sees_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one takes it between the two."""
+    flock = fcntl.flock
+
+    def second(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with state.locked(tmp_path, print):
+            pass
+        flock(descriptor, how)
+
+    before = state.lock_mark(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", second)
+    with state.locked(tmp_path, print) as mark:
+        assert mark != before
 
 
 def test_a_record_is_read_back(tmp_path: Path) -> None:
