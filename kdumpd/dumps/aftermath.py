@@ -22,7 +22,7 @@ from kdumpd.dumps import ended, prune, pstore, telling
 from kdumpd.dumps.crashes import Crash, Crashes, State
 from kdumpd.dumps.ended import Ended
 from kdumpd.dumps.evidence import keep
-from kdumpd.dumps.examine import examine
+from kdumpd.dumps.examine import at_sight, examine
 from kdumpd.dumps.folder import Folder, Shelf, answering, opened_shelves
 from kdumpd.dumps.owner import owns, this_host
 from kdumpd.dumps.telling import OLDEST, Event
@@ -36,6 +36,7 @@ Emit = Callable[[Event], None]
 
 _NICE = 10  # a machine that comes up has better things to do than to read a dump
 _SLACK = 3600.0  # seconds by which a crash may seem to lie before the service's start, where a clock was set meanwhile
+_LARGE = 1 << 30  # bytes of a dump that takes long to read: its crash is told before
 _RANK = {state: -number for number, state in enumerate(State)}  # the best first there
 
 
@@ -45,6 +46,14 @@ class Places(NamedTuple):
     state: str = record.STATE_FOLDER
     proc: str = "/proc"
     pstore: tuple[str, ...] = pstore.PLACES
+
+
+class _Noted(NamedTuple):
+    """A crash that is on record, with a dump that is still to be read: its directories, what is on record of them."""
+
+    group: tuple[Folder, ...]
+    crashes: tuple[Crash, ...]
+    firmware: tuple[pstore.Record, ...]
 
 
 class Aftermath:
@@ -79,7 +88,11 @@ class Aftermath:
         firmware = tuple(one for one in pstore.records(self._places.pstore) if one.key not in known.seen)
         if before is not None and any(crash.ended == before.boot_id for crash in known.crashes):
             before = None  # told already
-        known = self._again(found, renamed(found, known))
+        known = renamed(found, known)
+        left = unread_before(found, known)
+        if first:
+            known = known.with_seen(tuple(one.key for one in firmware))
+        noted: list[_Noted] = []
         groups = new_crashes(found, known)
         late = surely(groups, known, before)
         newest = len(groups) - 1
@@ -91,12 +104,18 @@ class Aftermath:
             if not late:
                 # What was taken for missing earlier in this boot, because its target was not there yet, is found now.
                 known, ends = known.without_missing(self._boot, ends)
-            known = self._take(group, known, its, ends, late.get(number))
+            known, dump = self._note(group, known, its, ends, late.get(number))
+            noted += dump
         # The first run of all cannot know how old a record is.
         panicked = tuple(one for one in firmware if one.of_a_panic and not first and not fits)
         if panicked or (before is not None and not fits):
             known = self._miss(known, panicked, before, found, unread)
         known = known.with_seen(tuple(one.key for one in firmware))
+        self._keep(known)
+        # Only now what may take hours.
+        for one in noted:
+            known = self._take(one, known)
+        known = self._again(left, known)
         self._keep(known)
         if retain:
             self._retain(known)
@@ -124,52 +143,76 @@ class Aftermath:
                 self._told.append(text)
                 self._emit(Event("record-failed", text, f"{text}: what is told now is told again by the next search"))
 
-    def _again(self, found: Sequence[Shelf], known: Crashes) -> Crashes:
-        """What could not be read at an earlier run is read; what came of it is on record, and told where it is news."""
-        for folder in (folder for shelf in found for folder in shelf.folders if not folder.foreign):
+    def _again(self, left: Sequence[Folder], known: Crashes) -> Crashes:
+        """What was not read by an earlier run is read; what came of it is on record, and told where it is news."""
+        for folder in left:
             number = known.place(folder.path, folder.identity)
-            old = None if number is None else known.crashes[number]
-            if number is None or old is None or old.state is not State.UNREAD:
+            if number is None:
                 continue
-            now = examine(folder)
+            old, now = known.crashes[number], examine(folder)
             now = now._replace(panic=now.panic or old.panic, pstore=old.pstore, found=old.found, ended=old.ended)
             known = known.with_another(number, now)
-            if now.state is not State.UNREAD:
+            # One that was cut short has not told why.
+            if now.state is not State.UNREAD or now.why != old.why:
                 self._emit(telling.of_crash(now, folder, ()))
             self._keep(known)
         return known
 
-    def _take(
+    def _note(
         self,
         group: Sequence[Folder],
         known: Crashes,
         firmware: tuple[pstore.Record, ...],
         ends: str,
         missing: Crash | None,
-    ) -> Crashes:
-        """One crash: each of its directories is examined and on record, the best last, and the event is told."""
-        judged = sorted((examine(folder) for folder in group), key=lambda crash: _RANK[crash.state])
-        best = judged.pop()
-        folder = next(folder for folder in group if folder.path == best.path)
-        copies: tuple[str, ...] = ()
-        try:
-            copies = pstore.copy(firmware, folder.path)
-        except OSError as error:
-            text = f"{folder.path}: {error.strerror}"
-            self._emit(Event("target-failed", text, f"pstore records cannot be copied beside the dump: {text}"))
-        panics = [crash.panic for crash in (best, *judged) if crash.panic]
-        panic = panics[0] if panics else pstore.panic_of(firmware)
-        others = tuple(crash._replace(found=self._boot, panic=panic) for crash in judged)
-        best = best._replace(found=self._boot, panic=panic, pstore=copies, ended=missing.ended if missing else ends)
-        if missing is not None:
-            known = known.instead(missing, (*others, best))
-        else:
-            for crash in (*others, best):
-                known = known.with_crash(crash)
+    ) -> tuple[Crashes, list[_Noted]]:
+        """One crash is on record at sight, with the firmware's records; told if its dump takes long, or is none."""
+        judged = sorted((at_sight(folder) for folder in group), key=lambda crash: _RANK[crash.state])
+        judged[-1] = judged[-1]._replace(ended=missing.ended if missing else ends)
+        judged[-1] = judged[-1]._replace(pstore=self._copied(firmware, judged[-1]))
+        crashes = self._named(judged, firmware)
+        best = crashes[-1]
+        known = known.instead((missing,), crashes) if missing is not None else known
+        for crash in crashes if missing is None else ():
+            known = known.with_crash(crash)
+        known = known.with_seen(tuple(one.key for one in firmware))
+        unread = any(folder.final for folder in group)
         # Should this end in between, it is told twice and not never.
-        self._emit(telling.of_crash(best, folder, judged))
+        if not unread or best.size >= _LARGE:
+            self._tell(crashes, group)
+        self._keep(known)
+        return known, [_Noted(tuple(group), crashes, firmware)] if unread else []
+
+    def _take(self, noted: _Noted, known: Crashes) -> Crashes:
+        """Each of its directories is examined, what came of it is on record, the best last, and told."""
+        judged = sorted((examine(folder) for folder in noted.group), key=lambda crash: _RANK[crash.state])
+        best, before = judged[-1], noted.crashes[-1]
+        copies = before.pstore if best.path == before.path else self._copied(noted.firmware, best)
+        judged[-1] = best._replace(ended=before.ended, pstore=copies)
+        crashes = self._named(judged, noted.firmware)
+        known = known.instead(noted.crashes, crashes)
+        self._tell(crashes, noted.group)
         self._keep(known)
         return known
+
+    def _copied(self, firmware: tuple[pstore.Record, ...], crash: Crash) -> tuple[str, ...]:
+        """The firmware's records beside the dump, as far as its target takes them."""
+        try:
+            return pstore.copy(firmware, crash.path or "")
+        except OSError as error:
+            text = f"{crash.path}: {error.strerror}"
+            self._emit(Event("target-failed", text, f"pstore records cannot be copied beside the dump: {text}"))
+            return ()
+
+    def _named(self, crashes: Sequence[Crash], firmware: tuple[pstore.Record, ...]) -> tuple[Crash, ...]:
+        """With the panic, which one of them knows, the best first, or the firmware."""
+        panics = [crash.panic for crash in reversed(crashes) if crash.panic]
+        panic = panics[0] if panics else pstore.panic_of(firmware)
+        return tuple(crash._replace(found=self._boot, panic=panic) for crash in crashes)
+
+    def _tell(self, crashes: Sequence[Crash], group: Sequence[Folder]) -> None:
+        folder = next(folder for folder in group if folder.path == crashes[-1].path)
+        self._emit(telling.of_crash(crashes[-1], folder, crashes[:-1]))
 
     def _miss(
         self,
@@ -226,6 +269,14 @@ def renamed(found: Sequence[Shelf], known: Crashes) -> Crashes:
         if number is not None and known.crashes[number].path != folder.path:
             known = known.with_another(number, known.crashes[number]._replace(path=folder.path))
     return known
+
+
+def unread_before(found: Sequence[Shelf], known: Crashes) -> list[Folder]:
+    """The directories on record whose dump is still to be read."""
+    folders = [folder for shelf in found for folder in shelf.folders if not folder.foreign]
+    places = [known.place(folder.path, folder.identity) for folder in folders]
+    both = zip(folders, places, strict=True)
+    return [one for one, place in both if place is not None and known.crashes[place].state is State.UNREAD]
 
 
 def new_crashes(found: Sequence[Shelf], known: Crashes) -> list[list[Folder]]:

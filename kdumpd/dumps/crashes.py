@@ -26,7 +26,8 @@ _LARGEST = 4 << 20  # bytes of the file
 
 
 class State(enum.StrEnum):
-    """What became of a crash's dump. `unread`: its bytes could not be had, and are asked for again at the next run."""
+    """What became of a crash's dump. `unread`: its bytes are still to be read, or could not be had, and
+    are asked for again at the next run."""
 
     VERIFIED = "verified"
     UNREAD = "unread"
@@ -121,10 +122,11 @@ class Crashes(NamedTuple):
             if crash.since <= moment <= crash.time
         )
 
-    def instead(self, missing: Crash, crashes: tuple[Crash, ...]) -> Crashes:
-        """These have the place of one that was missing."""
-        place = self.crashes.index(missing) if missing in self.crashes else len(self.crashes)
-        return self._replace(crashes=(*self.crashes[:place], *crashes, *self.crashes[place + 1 :]))
+    def instead(self, old: tuple[Crash, ...], crashes: tuple[Crash, ...]) -> Crashes:
+        """These have the place of some that are on record together."""
+        place = next((number for number, crash in enumerate(self.crashes) if crash in old), len(self.crashes))
+        before, after = self.crashes[:place], self.crashes[place:]
+        return self._replace(crashes=(*before, *crashes, *(crash for crash in after if crash not in old)))
 
     def without(self, path: str, identity: str, reason: str) -> Crashes:
         """The directory is gone, for that reason."""

@@ -19,7 +19,19 @@ from kdumpd.target.local import INCOMPLETE
 
 def examine(folder: Folder) -> Crash:
     """What the directory holds of its crash; takes as long as reading the dump does."""
-    state, why, panic = _dump(folder) if folder.final else (State.INCOMPLETE, why_none(folder), "")
+    return _crash(folder, *(_dump(folder) if folder.final else (State.INCOMPLETE, why_none(folder), "")))
+
+
+def at_sight(folder: Folder) -> Crash:
+    """The same, as far as it is known before its dump is read."""
+    if not folder.final:
+        return examine(folder)
+    return _crash(
+        folder, State.UNREAD, f"{folder.path}/{DUMP}: is read by this or the next start of kdumpd.service", ""
+    )
+
+
+def _crash(folder: Folder, state: State, why: str, panic: str) -> Crash:
     if not panic:
         try:
             with opened(folder.path, follow=False) as here:

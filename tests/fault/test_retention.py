@@ -110,5 +110,5 @@ def test_where_no_record_can_be_written_crashes_are_told_and_retention_works(no_
     rig = no_room_for_records
     rig.dump(1), rig.dump(2)
     events = [event.event for event in rig.run(KEEP_ONE)]
-    assert events == ["crash-found", "record-failed", "crash-found", "pruned"]
+    assert events == ["record-failed", "crash-found", "crash-found", "pruned"]
     assert rig.names() == ["web1-20261124-100002"]

@@ -61,7 +61,7 @@ def test_a_dump_of_an_earlier_boot_that_comes_late_does_not_explain_how_the_last
     began(1795514900.0)
     away.rename(rig.targets[0])
     rig.running("boot-2", since=1795514500.0)
-    assert [event.event for event in rig.run()] == ["crash-found", "crash-without-dump"]
+    assert [event.event for event in rig.run()] == ["crash-without-dump", "crash-found"]
     assert [(crash.state, crash.ended) for crash in rig.record().crashes] == [
         (State.VERIFIED, "boot-1"),
         (State.MISSING, "boot-2"),
