@@ -29,6 +29,7 @@ VERSION = 1
 #: Members of the records that are numbers; what else is no text is named in `_examine`.
 _NUMBERS = frozenset(("time", "reservation", "size"))
 _LARGEST = 1 << 60
+_WAITED = -1  # a mark that no lock has
 _RANGE = re.compile(r"[0-9a-f]+-[0-9a-f]+")
 
 
@@ -245,7 +246,7 @@ def _sign(descriptor: int) -> None:
 def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[int]:
     """Holds the one lock of everything that changes something; `waiting` is told when another holds it.
 
-    Yields the lock's mark: where it is the `lock_mark` of before, nobody has held it since.
+    Yields the lock's mark: where it is the `lock_mark` of before, nobody has held it then or since.
     """
     path = folder(root) / "lock"
     try:
@@ -256,16 +257,23 @@ def locked(root: Path, waiting: Callable[[str], None]) -> Iterator[int]:
             f"{error.filename}: {error.strerror}; kdumpd keeps its images and records there: {statefile.remedy(error)}"
         ) from error
     try:
+        waited = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             process = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             waiting(f"another kdumpd (process {process}) is at work; waiting for it to end")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            waited = True
         found = os.fstat(descriptor)
         # Who has made the file has seen none before. On a full disk it stays empty: its time tells of holders.
         mine = found.st_mtime_ns == made and not found.st_size
         _sign(descriptor)
-        yield 0 if mine else found.st_mtime_ns
+        try:
+            # One that was killed while it was waited for has not signed at its end.
+            yield _WAITED if waited else 0 if mine else found.st_mtime_ns
+        finally:
+            # Who looked around meanwhile has seen what was there before.
+            _sign(descriptor)
     finally:
         os.close(descriptor)

@@ -128,6 +128,24 @@ def test_who_made_the_lock_and_held_it_second_sees_that(tmp_path: Path, monkeypa
         assert mark != before
 
 
+def test_who_looks_around_while_another_holds_the_lock_sees_that_it_was_held(tmp_path: Path) -> None:
+    with state.locked(tmp_path, print):
+        time.sleep(0.02)
+        before = state.lock_mark(tmp_path)
+        time.sleep(0.02)
+    with state.locked(tmp_path, print) as mark:
+        assert mark != before
+
+
+def test_who_waited_for_one_that_was_killed_sees_that_it_was_held(tmp_path: Path) -> None:
+    (statefile.folder(tmp_path)).mkdir(parents=True)
+    held = os.open(statefile.folder(tmp_path) / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    before = state.lock_mark(tmp_path)
+    with state.locked(tmp_path, lambda _: os.close(held)) as mark:
+        assert mark != before
+
+
 def test_a_record_is_read_back(tmp_path: Path) -> None:
     statefile.folder(tmp_path).mkdir(parents=True)
     state.record(tmp_path, RECORD)
