@@ -1,7 +1,8 @@
 """What the result of a file of tests depends on: `make matrix` runs again what a commit may have changed, and no more.
 
-All depend on what reaches the capture kernel and on what tests share. What serves a running machine alone (SERVER) is
-left out for a file of tests that neither runs kdumpd's verbs or packages nor imports it. Pure but for reading imports.
+All depend on what reaches the capture kernel and on what tests share. Left out for a file of tests is what serves a
+running machine alone (SERVER), where it neither runs kdumpd's verbs or packages nor imports it; programs for the
+capture kernel that it does not name; unit tests that it imports nothing of. Pure but for reading imports.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("tests/vm/", "tests/fault/")
 SUBJECT = (
     *("kdumpd", "kmod", "dracut", "config", "units", "packaging", "pyproject.toml"),
-    *("tests/vm", "tests/fault", "tests/lab", "tests/builders"),
-    # Of the unit tests what the others import.
-    *("tests/unit/dumpfile", "tests/unit/dumps", "tests/unit/image", "tests/unit/scan"),
+    *("tests/vm", "tests/fault", "tests/lab", "tests/builders", "tests/unit"),
 )
 SERVER = (
     *("kdumpd/cli/", "kdumpd/service/", "kdumpd/status/", "kdumpd/dumps/", "kdumpd/plan/", "kdumpd/prove/"),
-    *("units/", "packaging/"),
+    *("config/json/", "units/", "packaging/", "pyproject.toml"),
 )
+PROGRAMS = "tests/lab/programs/"
 RUNS_VERBS = re.compile(r'kdumpd\.cli|-m kdumpd|"-m", "kdumpd"|tests\.lab\.system|tests\.vm\.installed|packaging')
 
 
@@ -49,11 +49,20 @@ def imported(path: str, root: Path = ROOT) -> set[str]:
 def holds_for(test: str, files: Mapping[str, str], root: Path = ROOT) -> str:
     """Changes when a file does that the results of this file of tests depend on; `files` are hashes by path."""
     closure = imported(test, root)
-    own = (path for path in closure if not path.startswith("kdumpd/"))
-    runs_verbs = any(RUNS_VERBS.search((root / path).read_text()) for path in own)
+    own = [(root / path).read_text() for path in closure if not path.startswith("kdumpd/")]
+    for path in files:
+        if path.startswith(PROGRAMS) and any(Path(path).name in text for text in own):
+            closure |= imported(path, root)
+    runs_verbs = any(RUNS_VERBS.search(text) for text in own)
     reached = {folder for folder in SERVER if runs_verbs or any(path.startswith(folder) for path in closure)}
     left_out = tuple(folder for folder in SERVER if folder not in reached)
-    needed = (path for path in files if path == test or not (is_test(path) or path.startswith(left_out)))
+
+    def counts(path: str) -> bool:
+        if is_test(path) or path.startswith((PROGRAMS, "tests/unit/")):
+            return path in closure
+        return not path.startswith(left_out)
+
+    needed = (path for path in files if counts(path))
     lines = "\n".join(f"{files[path]} {path}" for path in sorted(needed))
     return hashlib.sha256(lines.encode()).hexdigest()[:12]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,9 @@ def test_malformed_requests_and_killed_callers_break_nothing_and_leak_nothing(ke
     assert news["times"] > 0
     assert news["last"] == [news["last"][1], news["last"][1], 0]
     assert news["quiet"]
-    assert 0 < found["interrupted"] < 0.1
+    # The median: a processor that waits for its turn on this machine's says nothing of the module.
+    assert len(found["interrupted"]) >= 10
+    assert 0 < statistics.median(found["interrupted"]) < 0.1, found["interrupted"]
 
 
 @pytest.mark.timeout(1000)

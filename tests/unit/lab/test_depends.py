@@ -10,7 +10,8 @@ FILES = dict.fromkeys(
     (
         *("kdumpd/scan/user.py", "kdumpd/service/loop.py", "kdumpd/dumps/prune.py", "kmod/walk.c", "units/a.service"),
         *("tests/vm/test_terabyte.py", "tests/vm/test_healing.py", "tests/vm/watching.py"),
-        "tests/fault/test_retention.py",
+        *("tests/fault/test_retention.py", "tests/unit/scan/sinks.py", "tests/unit/scan/test_user.py"),
+        "tests/lab/programs/hostile.py",
     ),
     "1",
 )
@@ -36,6 +37,13 @@ def test_what_serves_a_running_machine_counts_where_one_runs(path: str) -> None:
 def test_what_a_test_imports_counts() -> None:
     assert changed("tests/fault/test_retention.py", "kdumpd/dumps/prune.py")
     assert not changed("tests/fault/test_retention.py", "kdumpd/service/loop.py")
+
+
+def test_of_programs_for_the_capture_kernel_and_of_unit_tests_those_count_that_are_used() -> None:
+    assert changed("tests/vm/test_hostile_requests.py", "tests/lab/programs/hostile.py")
+    assert changed("tests/vm/test_kernel_scan.py", "tests/unit/scan/sinks.py")
+    assert not changed("tests/vm/test_kernel_scan.py", "tests/lab/programs/hostile.py")
+    assert not changed("tests/vm/test_kernel_scan.py", "tests/unit/scan/test_user.py")
 
 
 def test_another_file_of_tests_does_not_count() -> None:
