@@ -147,8 +147,8 @@ class Grown(NamedTuple):
 def more_processors(server: System) -> int:
     """How many there are when a third one has come.
 
-    Linux of late (6.12.118) lets none come to a machine that it takes for bare metal, as it does an emulated one (x86/acpi,
-    `acpi_is_processor_usable`): there the second goes and comes again, which is the same event to the crash kernel.
+    Linux of late (6.12.118, `acpi_is_processor_usable`) lets none come to a machine that it takes for bare metal, as
+    it does an emulated one: there the second goes and comes again, which is the same event to the crash kernel.
     """
     online = "/sys/devices/system/cpu/cpu{}/online"
     if server.must("cat /sys/devices/system/cpu/possible").strip() == "0-1":
