@@ -43,10 +43,12 @@ def test_a_kernel_that_panics_during_the_dump_restarts_and_the_log_is_there(rig:
 
 
 def next_boot(saved: Saved, folder: Path) -> list[Event]:
-    """What the service tells of it at its next start."""
+    """What the service of the same host tells of it at its next start."""
     target, state, proc = folder / "target", folder / "state", folder / "proc"
-    for place in (target, state, proc):
-        place.mkdir()
+    for place in (target, state, proc / "sys/kernel"):
+        place.mkdir(parents=True)
+    host, _, _ = saved.directory.name.rsplit("-", 2)
+    (proc / "sys/kernel/hostname").write_text(f"{host}\n")
     crash = target / saved.directory.name
     shutil.copytree(saved.directory, crash)
     crash.chmod(0o700)
