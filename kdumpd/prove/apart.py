@@ -121,7 +121,8 @@ def _work(work: Work, pipe: int, held: int | None) -> NoReturn:
             os.write(pipe, json.dumps({"result": dict(work())}).encode())
             code = 0
         finally:
-            if (error := sys.exc_info()[1]) is not None:
+            # Without an error of its own there may be one that the parent is dealing with.
+            if code and (error := sys.exc_info()[1]) is not None:
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 os.write(pipe, json.dumps({"ended": said[:1000]}).encode())
     finally:

@@ -202,3 +202,11 @@ def test_an_exception_of_the_library_is_one_line() -> None:
     assert apart.senseless(RuntimeError("Symlink loop\nfrom '/a'")) == (
         "cannot be looked at: Symlink loop from '/a'; see where the symbolic links and mounts on its way lead"
     )
+
+
+def test_an_answer_is_had_while_an_error_is_dealt_with() -> None:
+    try:
+        raise ValueError("the policy is broken")
+    except ValueError:
+        (answer,) = apart.together([lambda: {"free": 1}], 5)
+    assert answer == apart.Answer({"free": 1})
