@@ -82,7 +82,7 @@ def test_plan_says_what_apply_then_does_and_after_it_nothing_is_to_do(
     assert "    because no crash kernel is loaded" in plan
     assert plan[-1] == "== exit 3"
     assert apply[: len(plan) - 1] == plan[:-1]
-    proof = "the kernel confirms it, and command line, kernel and image lie in the reservation"
+    proof = "the kernel confirms it, and kernel, image and command line lie in the reservation"
     assert apply[-3] == f"loaded kernel {release} by kexec_file_load; {proof}"
     assert apply[-2].startswith("target /var/crash: written and read back, ")
     assert apply[-1] == "== exit 0"
