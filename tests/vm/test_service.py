@@ -185,6 +185,8 @@ def grown(server: System) -> Grown:
 
 
 def test_hardware_that_came_later_is_known_to_the_crash_kernel(grown: Grown) -> None:
+    built_so = grown.system.run("grep -q ^CONFIG_CRASH_HOTPLUG=y /boot/config-$(uname -r)").code == 0
+    assert grown.follows is built_so
     assert grown.after["image_sha256"] == grown.before["image_sha256"]
     assert (grown.after["time"] == grown.before["time"]) is grown.follows
     assert grown.system.run("kdumpd plan", 300).code == 0
