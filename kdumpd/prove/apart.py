@@ -42,6 +42,7 @@ class _Process(NamedTuple):
     pid: int
     pipe: int
     lock: Path | None
+    end: float  # by the monotonic clock: one that had to wait for another look has its own time
 
 
 def together(
@@ -51,7 +52,8 @@ def together(
 
     One that has not answered is killed and left: a process that waits for a disk ends when the disk answers. With
     `questions`, a line for each piece that says what it asks of which path, nothing is asked while one that was left
-    hangs on that question, and two that ask it at the same time do so one after the other.
+    hangs on that question, and two that ask it at the same time do so one after the other: the second may then take
+    twice as long.
     """
     end = time.monotonic() + deadline
     locks: Sequence[Path | None] = [asked.lock(run, question) for question in questions] or [None] * len(works)
@@ -59,13 +61,13 @@ def together(
     while True:
         late = time.monotonic() >= end
         for place, (work, lock) in enumerate(zip(works, locks, strict=True)):
-            if place not in begun and (one := _begun(work, lock, late)) is not None:
+            if place not in begun and (one := _begun(work, lock, late, deadline)) is not None:
                 begun[place] = one
         if len(begun) == len(works):
             break
         time.sleep(_TURN)
     ordered = [begun[place] for place in range(len(works))]
-    return tuple(one if isinstance(one, Answer) else _answer(one, end, deadline) for one in ordered)
+    return tuple(one if isinstance(one, Answer) else _answer(one, deadline) for one in ordered)
 
 
 def senseless(error: Exception) -> str:
@@ -74,15 +76,17 @@ def senseless(error: Exception) -> str:
     return f"cannot be looked at: {said}; see where the symbolic links and mounts on its way lead"
 
 
-def _begun(work: Work, lock: Path | None, late: bool) -> _Process | Answer | None:
+def _begun(work: Work, lock: Path | None, late: bool, deadline: float) -> _Process | Answer | None:
     """Its process, why there is none, or None while another process is at the same work and may well end."""
     try:
         held = None if lock is None else asked.hold(lock)
     except BlockingIOError:
+        if late and lock is not None:
+            asked.left(lock)  # who asked has not said so: it was ended itself
         hangs = late or (lock is not None and asked.hangs(lock))
         return Answer({}, f"did not answer an earlier look, which still hangs: {_DISK}", True) if hangs else None
     try:
-        return _start(work, lock, held)
+        return _start(work, lock, held, time.monotonic() + deadline)
     except OSError as error:
         return Answer({}, f"no process can be had to look at it: {error.strerror}; see what uses up the machine")
     finally:
@@ -91,13 +95,13 @@ def _begun(work: Work, lock: Path | None, late: bool) -> _Process | Answer | Non
             os.close(held)
 
 
-def _start(work: Work, lock: Path | None, held: int | None) -> _Process:
+def _start(work: Work, lock: Path | None, held: int | None, end: float) -> _Process:
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     try:
         pid = os.fork()
         if pid == 0:
             _work(work, theirs, held)
-        return _Process(pid, ours, lock)
+        return _Process(pid, ours, lock, end)
     except OSError:
         os.close(ours)
         raise
@@ -129,11 +133,11 @@ def _work(work: Work, pipe: int, held: int | None) -> NoReturn:
         os._exit(code)
 
 
-def _answer(process: _Process, end: float, deadline: float) -> Answer:
+def _answer(process: _Process, deadline: float) -> Answer:
     text, silent = b"", False
     try:
         while len(text) < _LARGEST:
-            ready, _, _ = select.select([process.pipe], [], [], max(0.0, end - time.monotonic()))
+            ready, _, _ = select.select([process.pipe], [], [], max(0.0, process.end - time.monotonic()))
             if silent := not ready:
                 break
             if not (part := os.read(process.pipe, _LARGEST)):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 def lock(run: Path, question: str) -> Path:
     """The lock of a question."""
-    return run / "kdumpd" / "asked" / hashlib.sha256(os.fsencode(question)).hexdigest()[:32]
+    return run / "kdumpd" / "asked" / hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def hold(path: Path) -> int | None:

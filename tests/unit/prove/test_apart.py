@@ -150,6 +150,18 @@ def test_a_look_at_the_same_time_is_waited_for(run: Path) -> None:
     assert answers == [Answer({"free": 3})] * 4
 
 
+def test_one_that_waited_for_another_has_its_own_time(run: Path) -> None:
+    def slow() -> Mapping[str, Any]:
+        time.sleep(0.6)
+        return {"free": 3}
+
+    assert together([slow, slow], 1.0, [QUESTION, QUESTION], run) == (Answer({"free": 3}),) * 2
+
+
+def test_a_question_may_have_what_no_text_can_hold(run: Path) -> None:
+    assert asked.lock(run, "dump: /a\ud800").parent == run / "kdumpd/asked"
+
+
 def test_what_another_left_without_a_word_is_waited_for_until_the_deadline_alone(run: Path) -> None:
     held = asked.hold(asked.lock(run, QUESTION))
     assert held is not None
@@ -157,6 +169,8 @@ def test_what_another_left_without_a_word_is_waited_for_until_the_deadline_alone
     again, other = together([good, good], 0.5, [QUESTION, "another"], run)
     assert 0.5 <= time.monotonic() - started < 5
     assert (again.failure, again.silent) == (f"did not answer an earlier look, which still hangs: {DISK}", True)
+    # And once only.
+    assert asked.hangs(asked.lock(run, QUESTION))
     assert other == Answer({"free": 3})
     os.close(held)
 
