@@ -12,6 +12,7 @@ from kdumpd.dumps.folder import shelves
 from kdumpd.dumps.listing import Listed, listing
 from kdumpd.dumps.owner import this_host
 from kdumpd.errors import DumpError, HostError
+from kdumpd.plan.line import printable
 from kdumpd.policy.load import load
 from kdumpd.policy.units import shown_size
 from kdumpd.target.local import utc
@@ -50,14 +51,9 @@ def _known(state: str) -> tuple[Crashes, tuple[str, ...]]:
         return Crashes(), (str(error),)
 
 
-def _typed(path: str) -> str:
-    """A path for a terminal: where anybody may make a directory, its name may hold what moves a cursor."""
-    return "".join(character if character.isprintable() else "?" for character in path)
-
-
 def _lines(one: Listed) -> list[str]:
     when = "unknown" if one.time is None else utc("%Y-%m-%d %H:%M:%S UTC", one.time)
-    lines = [f"{when:<23}  {one.state.value:<10}  {shown_size(one.size):>10}  {_typed(one.path)}"]
+    lines = [f"{when:<23}  {one.state.value:<10}  {shown_size(one.size):>10}  {printable(one.path)}"]
     who = ", ".join(part for part in (one.host, one.release) if part)
     told = ": ".join(part for part in (who, one.panic) if part)
     return lines + [f"    {text}" for text in (told, one.why) if text]

@@ -43,3 +43,8 @@ def paint(line: Line, colours: bool) -> str:
 def plain(text: str, style: Style = Style.PLAIN) -> Line:
     """A line of one piece."""
     return (Span(text, style),)
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: where anybody may name a directory, its name may hold what moves a cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -12,8 +12,9 @@ from kdumpd.host.facts import HostFacts
 from kdumpd.loader.contents import Found
 from kdumpd.plan.decide import Plan
 from kdumpd.plan.gather import obstacles
+from kdumpd.plan.line import printable
 from kdumpd.plan.situation import Situation
-from kdumpd.status.records import Records, number, shown, text
+from kdumpd.status.records import Records, number, text
 from kdumpd.status.value import Crash, Image, Kernel, PolicyState, Rehearsal, Service, Status, Target, Verdict
 from kdumpd.steps.reason import Cause
 
@@ -182,7 +183,7 @@ def _crash(records: Records) -> Crash | None:
         time=number(last, "time"),
         path=path,
         state=state,
-        why="; ".join(filter(None, (text(last, "why"), shown(more)))),
+        why="; ".join(filter(None, (text(last, "why"), printable(more)))),
         panic=text(last, "panic"),
     )
 

@@ -3,7 +3,7 @@
 Where the last crash's directory is now is looked up as well.
 
 targets.json is by `prove`, rehearsal.json by `rehearse`, crashes.json by `dumps`, /run/kdumpd/service.json by
-`service`. Called by the verb `status`. May import `host`, `dumps` and `prove.apart`.
+`service`. Called by the verb `status`. May import `host`, `dumps`, `plan.line` and `prove.apart`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from kdumpd.dumps.whereabouts import Found, find
 from kdumpd.host.process import started
 from kdumpd.host.statefile import folder
+from kdumpd.plan.line import printable
 from kdumpd.prove import apart
 
 SERVICE = Path("kdumpd/service.json")
@@ -117,9 +118,4 @@ def text(document: Mapping[str, Any], key: str) -> str:
     value = document.get(key)
     if not isinstance(value, str):
         return ""
-    return shown(" ".join(value.split()))
-
-
-def shown(value: str) -> str:
-    """A text for a terminal: where anybody may name a directory, its name may hold what moves a cursor."""
-    return "".join(character if character.isprintable() else "?" for character in value)
+    return printable(" ".join(value.split()))

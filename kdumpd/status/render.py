@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from kdumpd.plan.line import Line, Span, Style, plain
+from kdumpd.plan.line import Line, Span, Style, plain, printable
 from kdumpd.policy.units import render_size
 from kdumpd.status.value import Crash, Image, Kernel, PolicyState, Rehearsal, Service, Status, Target
 
@@ -145,8 +145,7 @@ def _crash(crash: Crash | None, count: int, now: float) -> Line:
         return _row("last crash", "none on record")
     when = f"{moment(crash.time)}, {age(crash.time, now)}" if crash.time else "at an unknown time"
     dump = f"dump {'not read yet' if crash.state == 'unread' else crash.state}"
-    # Where anybody may rename a directory, its name may hold what moves a cursor.
-    dump += f": {''.join(letter if letter.isprintable() else '?' for letter in crash.path)}" if crash.path else ""
+    dump += f": {printable(crash.path)}" if crash.path else ""
     if crash.state == "missing":
         dump = "NO DUMP"
     why = f" ({crash.why})" if crash.why else ""
